@@ -1,0 +1,52 @@
+# Build conventions shared by all modules: language, warnings, sanitizers, and the three kinds of targets.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(BITSTRATA_CCACHE ccache)
+if(BITSTRATA_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${BITSTRATA_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${BITSTRATA_CCACHE})
+endif()
+
+# The arithmetic of docs/arithmetic.md rounds after every float operation: no contraction to fused multiply-add.
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -ffp-contract=off)
+if(BITSTRATA_SANITIZE)
+  add_compile_options(-fsanitize=${BITSTRATA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${BITSTRATA_SANITIZE})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+if(BITSTRATA_OPENMP)
+  find_package(OpenMP REQUIRED)
+endif()
+
+# bitstrata_library(NAME SOURCES ... [PUBLIC libs...] [PRIVATE libs...]): the module src/NAME as bitstrata::NAME.
+function(bitstrata_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(bitstrata_${name} STATIC ${ARG_SOURCES})
+  add_library(bitstrata::${name} ALIAS bitstrata_${name})
+  target_include_directories(bitstrata_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(bitstrata_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# bitstrata_test(NAME SOURCES ... [LIBS ...] [LABELS ...]): one GoogleTest binary; every case becomes a ctest case.
+function(bitstrata_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;LABELS" ${ARGN})
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE BITSTRATA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" BITSTRATA_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 120 DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
+endfunction()
