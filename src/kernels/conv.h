@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/isa.h"
+#include "program/program.h"
+
+/// Integer convolution kernels of all families behind one interface. A fully connected layer is a 1x1 convolution on a 1x1 image.
+namespace bitstrata::kernels {
+
+enum class Family { kReference, kBitplane, kInt8 };
+
+/// "reference", "bitplane", "int8".
+const char* to_string(Family family) noexcept;
+
+/// What one quantized layer computes per image, everything but the weights' values.
+/// Input codes: [ih, iw, ic] (channels last) in [0, 2^a_bits). Accumulators: [oh, ow, oc].
+struct ConvProblem {
+  int ic = 1, ih = 1, iw = 1;
+  int oc = 1, oh = 1, ow = 1;
+  int groups = 1;
+  program::Window window;
+  int w_bits = 8;
+  quant::IntegerGrid grid;
+  int a_bits = 8;
+  int a_zero = 0;  ///< zero point, in [-(2^a_bits - 1), 0]
+
+  int reduction() const noexcept { return ic / groups * window.kernel_h * window.kernel_w; }
+};
+
+/// One layer made ready for one kernel: owns the weights in the kernel's own layout. Immutable after construction, so any number of
+/// threads may call run() at once with their own buffers.
+class ConvKernel {
+ public:
+  virtual ~ConvKernel() = default;
+  /// Scratch that run() needs for a batch of n images, in bytes; the caller provides it 64-byte aligned.
+  virtual size_t scratch_bytes(int n) const noexcept = 0;
+  /// acc[b][y][x][o] = sum over the window of grid.at(u) * (v + a_zero), exact; see docs/arithmetic.md.
+  /// src: [n, ih, iw, ic] codes, acc: [n, oh, ow, oc], both dense and 64-byte aligned. Runs on up to `threads` OpenMP threads.
+  virtual void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept = 0;
+  /// Bytes held for packed weights.
+  virtual size_t weight_bytes() const noexcept = 0;
+};
+
+/// One line of the kernel table.
+struct KernelEntry {
+  std::string name;  ///< e.g. "conv_bitplane__avx2", "conv_u8s8_onednn__vnni"
+  Family family;
+  Isa isa;  ///< the instruction set it needs
+  /// Empty when this kernel computes `problem` exactly under a cap of `cap`, otherwise the reason why not.
+  std::string (*refuses)(const ConvProblem& problem, Isa cap);
+  /// Prepares the layer. codes: [oc, ic / groups, kh, kw] row-major, one code per byte. Only after refuses() returned "".
+  std::unique_ptr<ConvKernel> (*make)(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap);
+};
+
+/// All kernels compiled in, in order of preference; the reference comes last and refuses nothing.
+const std::vector<KernelEntry>& conv_kernels();
+
+/// The first kernel that runs on `cap` or below and accepts the problem; `only` restricts the family. kUnsupported, with every
+/// refusal, when a restriction leaves none.
+const KernelEntry& select_conv(const ConvProblem& problem, Isa cap, const Family* only = nullptr);
+
+/// Why each kernel was or was not chosen, for `inspect --explain`.
+struct Verdict {
+  const KernelEntry* entry;
+  bool chosen;
+  std::string reason;  ///< empty for the chosen one
+};
+std::vector<Verdict> explain_conv(const ConvProblem& problem, Isa cap);
+
+}  // namespace bitstrata::kernels
