@@ -30,6 +30,13 @@ if(BITSTRATA_OPENMP)
   find_package(OpenMP REQUIRED)
 endif()
 
+# bitstrata_add_folder(FOLDER): add_subdirectory of a folder that has a CMakeLists.txt.
+macro(bitstrata_add_folder folder)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/${folder}/CMakeLists.txt)
+    add_subdirectory(${PROJECT_SOURCE_DIR}/${folder} ${PROJECT_BINARY_DIR}/${folder})
+  endif()
+endmacro()
+
 # bitstrata_library(NAME SOURCES ... [PUBLIC libs...] [PRIVATE libs...]): the module src/NAME as bitstrata::NAME.
 function(bitstrata_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
@@ -37,6 +44,25 @@ function(bitstrata_library name)
   add_library(bitstrata::${name} ALIAS bitstrata_${name})
   target_include_directories(bitstrata_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(bitstrata_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# bitstrata_runtime_library(): libbitstrata.so, all runtime modules in one library to embed.
+function(bitstrata_runtime_library)
+  set(modules "")
+  foreach(module IN LISTS BITSTRATA_RUNTIME_MODULES)
+    if(TARGET bitstrata_${module})
+      list(APPEND modules bitstrata_${module})
+    endif()
+  endforeach()
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/libbitstrata.cpp "")
+  add_library(bitstrata_shared SHARED ${CMAKE_CURRENT_BINARY_DIR}/libbitstrata.cpp)
+  add_library(bitstrata::bitstrata ALIAS bitstrata_shared)
+  list(JOIN modules "," joined)
+  target_link_libraries(bitstrata_shared PRIVATE "$<LINK_LIBRARY:WHOLE_ARCHIVE,${joined}>" PUBLIC fmt::fmt)
+  target_link_options(bitstrata_shared PRIVATE $<$<NOT:$<BOOL:${BITSTRATA_SANITIZE}>>:-Wl,--no-undefined> -Wl,--as-needed)
+  target_include_directories(bitstrata_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+                                                        $<INSTALL_INTERFACE:include/bitstrata>)
+  set_target_properties(bitstrata_shared PROPERTIES OUTPUT_NAME bitstrata VERSION ${PROJECT_VERSION} SOVERSION 0)
 endfunction()
 
 # bitstrata_test(NAME SOURCES ... [LIBS ...] [LABELS ...]): one GoogleTest binary; every case becomes a ctest case.
