@@ -13,8 +13,9 @@ namespace bitstrata::format {
 /// Serialises a valid program. Deterministic: equal programs give equal bytes.
 std::vector<uint8_t> encode(const program::Program& program);
 
-/// Parses and validates. `name` is used in messages only. Throws kCorruptFile (truncated, flipped, oversized, inconsistent: with the
-/// offset or section), kUnsupported for a newer format version. Memory use is bounded by a small multiple of bytes.size().
+/// Parses and validates. `name` is used in messages only. Throws kCorruptFile (truncated, flipped, oversized,
+/// inconsistent: with the offset or section), kUnsupported for a newer format version. Memory use is bounded
+/// by a small multiple of bytes.size().
 program::Program decode(std::span<const uint8_t> bytes, const std::string& name);
 
 /// decode() of a file; kIo and kBadInput as read_file.
