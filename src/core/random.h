@@ -23,7 +23,8 @@ class Random {
   constexpr double uniform() noexcept { return static_cast<double>(bits() >> 11) * 0x1.0p-53; }
   /// Uniform in [0, n), n > 0.
   constexpr uint64_t below(uint64_t n) noexcept {
-    return static_cast<uint64_t>((static_cast<unsigned __int128>(bits()) * n) >> 64);
+    __extension__ using uint128 = unsigned __int128;
+    return static_cast<uint64_t>((static_cast<uint128>(bits()) * n) >> 64);
   }
 
  private:
