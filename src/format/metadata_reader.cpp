@@ -73,7 +73,7 @@ class Reader {
     const auto& bytes = sections_.metadata;
     flatbuffers::Verifier::Options options;
     options.max_depth = kMaxDepth;
-    options.max_tables = static_cast<flatbuffers::uoffset_t>(bytes.size() / 16);
+    options.max_tables = static_cast<flatbuffers::uoffset_t>(bytes.size() / 16 + 1);
     // std::vector's memory is aligned for every scalar, so alignment inside the buffer is checked too.
     flatbuffers::Verifier verifier(bytes.data(), bytes.size(), options);
     if (!fbs::VerifyModelBuffer(verifier))
