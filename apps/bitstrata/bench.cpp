@@ -1,0 +1,144 @@
+#include "bench.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "commands.h"
+#include "common/model.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "measure.h"
+#include "problem.h"
+#include "runtime/session.h"
+
+namespace bitstrata::cli {
+namespace {
+
+constexpr double kTotalSeconds = 0.5, kLayerSeconds = 0.3;
+constexpr size_t kLeastRuns = 10;
+
+struct BenchOptions {
+  std::string model;
+  bool kernels = false;
+  int batch = 1;
+  MachineOptions machine;
+  OutputOptions output;
+};
+
+/// Buffers for one batch: inputs drawn from [-1, 1), one output buffer for each network output.
+struct Buffers {
+  std::vector<float> input;
+  std::vector<std::vector<float>> outputs;
+  std::vector<std::span<float>> spans;
+
+  Buffers(const program::Program& program, int batch) {
+    const auto elems = [&](program::TensorId id) {
+      return static_cast<size_t>(program::elements(program.tensors[static_cast<size_t>(id)].dims)) *
+             static_cast<size_t>(batch);
+    };
+    Random random(0, 0);
+    input.resize(elems(program.input));
+    for (float& value : input) value = static_cast<float>(2 * random.uniform() - 1);
+    for (program::TensorId id : program.outputs) outputs.emplace_back(elems(id));
+    spans.assign(outputs.begin(), outputs.end());
+  }
+};
+
+/// Median time of each op over several profiled runs, in milliseconds.
+std::vector<double> layer_medians(runtime::Session& session, Buffers& buffers, int batch) {
+  std::vector<std::vector<double>> samples(session.model().program().ops.size());
+  measure_ms(
+      [&] {
+        for (const auto& time : session.profile(buffers.input, batch, buffers.spans))
+          samples[time.op_index].push_back(time.milliseconds);
+      },
+      kLayerSeconds, kLeastRuns);
+  std::vector<double> medians;
+  for (const auto& times : samples) medians.push_back(times.empty() ? 0 : quantile(times, 0.5));
+  return medians;
+}
+
+nlohmann::ordered_json layers_json(const runtime::Model& model, const std::vector<double>& layer_ms) {
+  auto layers = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < layer_ms.size(); ++i) {
+    const program::Op& op = model.program().ops[i];
+    const OpBits bits = op_bits(model.program(), op);
+    layers.push_back({{"name", op.name},
+                      {"kernel", model.kernel_name(i)},
+                      {"w_bits", bits.w_bits},
+                      {"a_bits", bits.a_bits},
+                      {"ms", layer_ms[i]}});
+  }
+  return layers;
+}
+
+std::string layers_text(const runtime::Model& model, const std::vector<double>& layer_ms) {
+  TextTable table({"layer", "op", "kernel", ">w bits", ">a bits", ">ms"});
+  for (size_t i = 0; i < layer_ms.size(); ++i) {
+    const program::Op& op = model.program().ops[i];
+    const OpBits bits = op_bits(model.program(), op);
+    table.add({printable(op.name, 60), program::to_string(op.kind), model.kernel_name(i),
+               bits.w_bits ? std::to_string(bits.w_bits) : "-", std::to_string(bits.a_bits),
+               fmt::format("{:.4f}", layer_ms[i])});
+  }
+  return table.to_string();
+}
+
+void bench_network(const BenchOptions& options) {
+  const Isa isa = options.machine.resolved_isa();
+  const int threads = options.machine.resolved_threads();
+  NetworkFile network = load_network(options.model);
+  runtime::Options runtime_options{
+      .threads = threads, .isa = isa, .max_batch = options.batch, .family = {}, .keep_all_tensors = false};
+  const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
+  runtime::Session session(model);
+  Buffers buffers(model->program(), options.batch);
+
+  const auto times = measure_ms([&] { session.run(buffers.input, options.batch, buffers.spans); },
+                                kTotalSeconds, kLeastRuns);
+  const auto layer_ms = layer_medians(session, buffers, options.batch);
+  const double median = quantile(times, 0.5), p90 = quantile(times, 0.9);
+  const double images_per_second = options.batch / (median / 1e3);
+  if (options.output.json) {
+    write_json({{"median_ms", median},
+                {"p90_ms", p90},
+                {"threads", threads},
+                {"isa", to_string(isa)},
+                {"batch", options.batch},
+                {"runs", times.size()},
+                {"images_per_second", images_per_second},
+                {"layers", layers_json(*model, layer_ms)}});
+    return;
+  }
+  write_stdout(layers_text(*model, layer_ms));
+  write_stdout(
+      fmt::format("\nmedian {:.3f} ms, 90th percentile {:.3f} ms over {} runs; batch {}, {} threads, {}; "
+                  "{:.0f} images/s\n",
+                  median, p90, times.size(), options.batch, threads, to_string(isa), images_per_second));
+}
+
+void run_bench(const BenchOptions& options) {
+  if (options.kernels == !options.model.empty()) {
+    fail(ErrorCode::kInvalidArgument,
+         "bench takes either a network or --kernels (see 'bitstrata bench --help')");
+  }
+  options.kernels ? bench_kernels(options.machine, options.batch, options.output) : bench_network(options);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App& command =
+      *app.add_subcommand("bench", "Measure the latency of a network, layer by layer, or of the kernels");
+  command.add_option("model", options->model, "Network, .onnx or .bst")->type_name("MODEL");
+  command.add_flag("--kernels", options->kernels, "Measure every kernel on usual convolutions instead");
+  add_batch_option(command, options->batch);
+  add_machine_options(command, options->machine);
+  add_output_options(command, options->output);
+  command.callback([options] { run_bench(*options); });
+}
+
+}  // namespace bitstrata::cli

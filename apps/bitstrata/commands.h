@@ -1,0 +1,22 @@
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace bitstrata::cli {
+
+// Each adds one subcommand whose callback does the work.
+void add_eval(CLI::App& app);
+void add_run(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_inspect(CLI::App& app);
+
+/// When argv[1] is a command of bitstrata-train, replaces this process by that executable with the same
+/// arguments; returns otherwise. kNotFound when the executable is missing.
+void forward_train_command(int argc, char** argv);
+
+/// Adds the commands of bitstrata-train, so that help lists them.
+void add_train_commands(CLI::App& app);
+
+}  // namespace bitstrata::cli

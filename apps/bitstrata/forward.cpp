@@ -1,0 +1,48 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string_view>
+
+#include "commands.h"
+#include "common/commands.h"
+#include "core/error.h"
+
+namespace bitstrata::cli {
+namespace {
+
+bool is_train_command(std::string_view name) {
+  return std::ranges::any_of(train_commands(),
+                             [&](const TrainCommand& command) { return name == command.name; });
+}
+
+std::filesystem::path find_train_executable(std::string_view command) {
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const auto installed = (folder / "../libexec/bitstrata/bitstrata-train").lexically_normal();
+  const auto built = folder / "bitstrata-train";
+  for (const auto& candidate : {installed, built}) {
+    if (access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  fail(ErrorCode::kNotFound,
+       "'{}' needs the training program, which is neither at {} nor at {}: install it, or build with "
+       "BITSTRATA_TRAIN=ON",
+       command, installed.string(), built.string());
+}
+
+}  // namespace
+
+void forward_train_command(int argc, char** argv) {
+  if (argc < 2 || !is_train_command(argv[1])) return;
+  const auto executable = find_train_executable(argv[1]);
+  execv(executable.c_str(), argv);
+  fail(ErrorCode::kIo, "{} cannot be started: {}", executable.string(), std::strerror(errno));
+}
+
+void add_train_commands(CLI::App& app) {
+  for (const TrainCommand& command : train_commands()) app.add_subcommand(command.name, command.description);
+}
+
+}  // namespace bitstrata::cli

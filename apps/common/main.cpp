@@ -1,0 +1,74 @@
+#include "common/main.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <new>
+#include <string>
+
+#include "common/output.h"
+#include "core/error.h"
+
+namespace bitstrata::cli {
+namespace {
+
+constexpr size_t kMessageLimitBytes = 4000;
+
+int report(int status, const std::string& message) {
+  write_stderr_line("bitstrata: error: " + printable(message, kMessageLimitBytes));
+  return status;
+}
+
+std::string help_hint(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? "see 'bitstrata --help'"
+                        : "see 'bitstrata " + chosen.front()->get_name() + " --help'";
+}
+
+int parse_and_run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::CallForVersion&) {
+    write_stdout("bitstrata " + std::string(version()) + "\n");
+    return 0;
+  } catch (const CLI::Success&) {
+    write_stdout(app.help());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return report(exit_status(ErrorCode::kInvalidArgument),
+                  fmt::format("{} ({})", error.what(), help_hint(app)));
+  }
+}
+
+}  // namespace
+
+const char* version() noexcept {
+  return BITSTRATA_VERSION;
+}
+
+int run_main(int argc, char** argv, const std::function<void(CLI::App&)>& define) {
+  try {
+    CLI::App app(
+        "Learns how many bits each layer of a network needs, trains it at those bits, packs it and runs it "
+        "on a CPU",
+        "bitstrata");
+    app.set_version_flag("--version", version(), "Print the version and exit");
+    app.require_subcommand(1);
+    app.get_formatter()->column_width(34);
+    define(app);
+    return parse_and_run(app, argc, argv);
+  } catch (const Error& error) {
+    return report(exit_status(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return report(
+        exit_status(ErrorCode::kBadInput),
+        "out of memory: the network, batch or data need more than this machine gives; try a smaller --batch");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(exit_status(ErrorCode::kIo), error.what());
+  } catch (const std::exception& error) {
+    return report(exit_status(ErrorCode::kInternal), fmt::format("internal error: {}", error.what()));
+  }
+}
+
+}  // namespace bitstrata::cli

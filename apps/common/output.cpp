@@ -1,0 +1,64 @@
+#include "common/output.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "common/progress.h"
+#include "core/error.h"
+
+namespace bitstrata::cli {
+
+void add_output_options(CLI::App& app, OutputOptions& options) {
+  app.add_flag("--json", options.json, "Print one JSON object on standard output and nothing else there");
+  app.add_flag("-q,--quiet", options.quiet, "No progress and no notes on standard error");
+}
+
+void write_stdout(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    fail(ErrorCode::kIo, "standard output cannot be written: {}", std::strerror(errno));
+  }
+}
+
+void write_json(const nlohmann::ordered_json& object) {
+  write_stdout(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+void write_stderr_line(std::string_view line) noexcept {
+  Progress::erase_bar();
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::fputc('\n', stderr);
+  std::fflush(stderr);
+}
+
+TextTable::TextTable(std::vector<std::string> titles) {
+  for (auto& title : titles) {
+    right_.push_back(title.starts_with('>'));
+    if (right_.back()) title.erase(0, 1);
+  }
+  rows_.push_back(std::move(titles));
+}
+
+std::string TextTable::to_string() const {
+  std::vector<size_t> widths(right_.size(), 0);
+  for (const auto& row : rows_) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows_) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string gap = i == 0 ? "" : "  ";
+      line += gap + (right_[i] ? fmt::format("{:>{}}", row[i], widths[i])
+                               : fmt::format("{:<{}}", row[i], widths[i]));
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+}  // namespace bitstrata::cli
