@@ -83,9 +83,9 @@ class Dataset {
 struct LoadOptions {
   bool train = true;  ///< evaluation needs only the test split: the train files may then be missing
   bool test = true;
-  ImageShape shape;  ///< what the network dictates, by fit_image (resize.h); 0 = as the data has it
-  std::filesystem::path cache_dir;  ///< where decoded folders are kept; empty = nowhere
-  int threads = 0;                  ///< for decoding; 0 = all cores. The result does not depend on it
+  ImageShape shape = {};  ///< what the network dictates, by fit_image (resize.h); 0 = as the data has it
+  std::filesystem::path cache_dir = {};  ///< where decoded folders are kept; empty = nowhere
+  int threads = 0;                       ///< for decoding; 0 = all cores. The result does not depend on it
 };
 
 /// Loads `spec`, one of
