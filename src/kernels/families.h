@@ -1,0 +1,14 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/conv.h"
+
+/// The entries of each family, gathered by registry.cpp.
+namespace bitstrata::kernels {
+
+KernelEntry reference_entry();
+std::vector<KernelEntry> bitplane_entries();
+std::vector<KernelEntry> int8_entries();
+
+}  // namespace bitstrata::kernels

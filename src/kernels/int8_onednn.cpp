@@ -1,0 +1,263 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+#include "kernels/families.h"
+#include "kernels/onednn_cap.h"
+#include "kernels/onednn_conv.h"
+#include "kernels/parallel.h"
+
+namespace bitstrata::kernels {
+namespace {
+
+constexpr size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+/// oneDNN 2.6 passes its int32 sums through float32, which holds integers below this exactly.
+constexpr int64_t kFloatExact = int64_t{1} << 24;
+
+/// How stored weights (grid integers, or u - 128 where these exceed int8) are cut into digits of a smaller base, each convolved on its
+/// own: w = sum of digit[i] * 2^(bits * i), the top digit signed, the others not.
+struct Digits {
+  int bits = 8, parts = 1;
+  int at(int w, int i) const noexcept { return i == parts - 1 ? w >> (bits * i) : (w >> (bits * i)) & ((1 << bits) - 1); }
+};
+
+/// Fewest digits for which no sum of products of any input is inexact: pairs of products below 2^15 where the CPU adds pairs in 16 bits
+/// with saturation, and all sums within kFloatExact. weights: [oc, reduction].
+Digits choose_digits(std::span<const int8_t> weights, size_t reduction, int max_code, bool saturates) {
+  const auto [low, high] = std::minmax_element(weights.begin(), weights.end());
+  int width = 1;
+  while (*low < -(1 << (width - 1)) || *high > (1 << (width - 1)) - 1) ++width;
+  const auto exact = [&](Digits digits) {
+    for (size_t first = 0; first < weights.size(); first += reduction) {
+      for (int part = 0; part < digits.parts; ++part) {
+        int64_t positive = 0, negative = 0;
+        int largest = 0;
+        for (size_t i = first; i < first + reduction; ++i) {
+          const int digit = digits.at(weights[i], part);
+          (digit > 0 ? positive : negative) += std::abs(digit);
+          largest = std::max(largest, std::abs(digit));
+        }
+        if (saturates && 2 * max_code * largest > 32767) return false;
+        if (max_code * std::max(positive, negative) > kFloatExact) return false;
+      }
+    }
+    return true;
+  };
+  for (int bits : {8, 4, 3}) {
+    const Digits digits{bits, std::max(1, (width + bits - 1) / bits)};
+    if (exact(digits)) return digits;
+  }
+  return {2, (width + 1) / 2};  // always exact for what refuses() accepts
+}
+
+OnednnShape shape_of(const ConvProblem& p, int parts) {
+  OnednnShape shape{p.ic, p.ih, p.iw, p.oc * parts, p.oh, p.ow, p.groups, p.window, p.max_batch, p.max_threads, false};
+  program::Window& w = shape.window;
+  if (p.a_zero != 0) {  // padding is written into a copy of the input: oneDNN pads with code 0 only
+    shape.ih += w.pad_top + w.pad_bottom;
+    shape.iw += w.pad_left + w.pad_right;
+    w.pad_top = w.pad_bottom = w.pad_left = w.pad_right = 0;
+  }
+  return shape;
+}
+
+/// acc = mul * S + value_factor * sum of codes in the window + bias, with S the convolution of codes and stored weights.
+class Int8Conv final : public ConvKernel {
+ public:
+  Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, Isa held);
+
+  size_t scratch_bytes(int) const noexcept override {
+    return conv_scratch_bytes_ + src_bytes_ + raw_bytes_ + sums_bytes_;
+  }
+  size_t weight_bytes() const noexcept override { return conv_->weight_bytes() + bias_.size() * sizeof(int32_t); }
+  std::string implementation() const override {
+    return "onednn " + OnednnConv::implementation(shape_) + (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
+  }
+  void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override;
+
+ private:
+  void pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept;
+  void sum_channels(const uint8_t* src, int batch, int32_t* sums, int team) const noexcept;
+  uint32_t window_sum(const int32_t* sums, int y, int x, int group) const noexcept;
+  void finish(const int32_t* raw, const int32_t* sums, int batch, int32_t* acc, int team) const noexcept;
+
+  ConvProblem p_;
+  OnednnShape shape_;
+  Digits digits_;
+  int mul_ = 1, value_factor_ = 0;
+  bool pads_ = false, finishes_ = false;
+  std::vector<int32_t> bias_;  ///< [oc]
+  std::unique_ptr<OnednnConv> conv_;
+  size_t conv_scratch_bytes_ = 0, src_bytes_ = 0, raw_bytes_ = 0, sums_bytes_ = 0;
+};
+
+Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, Isa held) : p_(problem) {
+  if (p_.max_threads == 0) p_.max_threads = max_threads();
+  const int top = (1 << p_.w_bits) - 1;
+  const bool direct = p_.grid.at(0) >= -128 && p_.grid.at(top) <= 127;
+  if (!direct) {
+    mul_ = p_.grid.mul;
+    value_factor_ = p_.grid.offset + 128 * p_.grid.mul;
+  }
+  const size_t reduction = p_.reduction();
+  std::vector<int8_t> stored(codes.size());
+  bias_.assign(p_.oc, 0);
+  for (int o = 0; o < p_.oc; ++o) {
+    int64_t sum = 0;
+    for (size_t i = o * reduction; i < (o + 1) * reduction; ++i) {
+      stored[i] = static_cast<int8_t>(direct ? p_.grid.at(codes[i]) : codes[i] - 128);
+      sum += p_.grid.at(codes[i]);
+    }
+    bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
+  }
+  digits_ = choose_digits(stored, reduction, (1 << p_.a_bits) - 1, held < Isa::kVnni);
+
+  // Digits become output channels: [groups][parts][oc / groups].
+  const int group_oc = p_.oc / p_.groups;
+  std::vector<int8_t> weights;
+  weights.reserve(stored.size() * digits_.parts);
+  for (int g = 0; g < p_.groups; ++g) {
+    for (int part = 0; part < digits_.parts; ++part) {
+      for (size_t i = g * group_oc * reduction; i < (g + 1) * group_oc * reduction; ++i) {
+        weights.push_back(static_cast<int8_t>(digits_.at(stored[i], part)));
+      }
+    }
+  }
+  shape_ = shape_of(p_, digits_.parts);
+  conv_ = std::make_unique<OnednnConv>(shape_, weights.data(), nullptr);
+
+  const program::Window& w = p_.window;
+  pads_ = p_.a_zero != 0 && (w.pad_top | w.pad_bottom | w.pad_left | w.pad_right) != 0;
+  finishes_ = digits_.parts > 1 || mul_ != 1 || value_factor_ != 0 || p_.a_zero != 0;
+  const size_t src_pixels = size_t{1} * p_.max_batch * shape_.ih * shape_.iw;
+  const size_t dst_pixels = size_t{1} * p_.max_batch * p_.oh * p_.ow;
+  conv_scratch_bytes_ = round_up(conv_->scratch_bytes(), 64);
+  if (pads_) src_bytes_ = round_up(src_pixels * p_.ic, 64);
+  if (digits_.parts > 1) raw_bytes_ = round_up(dst_pixels * shape_.oc * sizeof(int32_t), 64);
+  if (value_factor_ != 0) sums_bytes_ = round_up(src_pixels * p_.groups * sizeof(int32_t), 64);
+}
+
+void Int8Conv::pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept {
+  const size_t src_row = size_t{1} * p_.iw * p_.ic, out_row = size_t{1} * shape_.iw * p_.ic;
+  const size_t left = size_t{1} * p_.window.pad_left * p_.ic;
+  const int64_t rows = int64_t{batch} * shape_.ih;
+#pragma omp parallel for num_threads(team) if (team > 1)
+  for (int64_t i = 0; i < rows; ++i) {
+    uint8_t* row = out + i * out_row;
+    const int64_t image = i / shape_.ih, y = i % shape_.ih - p_.window.pad_top;
+    std::memset(row, -p_.a_zero, out_row);
+    if (y >= 0 && y < p_.ih) std::memcpy(row + left, src + (image * p_.ih + y) * src_row, src_row);
+  }
+}
+
+void Int8Conv::sum_channels(const uint8_t* src, int batch, int32_t* sums, int team) const noexcept {
+  const int group_ic = p_.ic / p_.groups;
+  const int64_t rows = int64_t{batch} * shape_.ih, row_sums = int64_t{shape_.iw} * p_.groups;
+#pragma omp parallel for num_threads(team) if (team > 1)
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = i * row_sums; j < (i + 1) * row_sums; ++j) {
+      uint32_t sum = 0;
+      for (int c = 0; c < group_ic; ++c) sum += src[j * group_ic + c];
+      sums[j] = static_cast<int32_t>(sum);
+    }
+  }
+}
+
+// Padding that oneDNN adds has code 0.
+uint32_t Int8Conv::window_sum(const int32_t* sums, int y, int x, int group) const noexcept {
+  const program::Window& w = shape_.window;
+  uint32_t total = 0;
+  for (int ky = 0; ky < w.kernel_h; ++ky) {
+    const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
+    if (iy < 0 || iy >= shape_.ih) continue;
+    for (int kx = 0; kx < w.kernel_w; ++kx) {
+      const int ix = x * w.stride_w - w.pad_left + kx * w.dilation_w;
+      if (ix < 0 || ix >= shape_.iw) continue;
+      total += static_cast<uint32_t>(sums[(size_t{1} * iy * shape_.iw + ix) * p_.groups + group]);
+    }
+  }
+  return total;
+}
+
+void Int8Conv::finish(const int32_t* raw, const int32_t* sums, int batch, int32_t* acc, int team) const noexcept {
+  const int group_oc = p_.oc / p_.groups, parts = digits_.parts;
+  const size_t image_sums = size_t{1} * shape_.ih * shape_.iw * p_.groups;
+  const int64_t rows = int64_t{batch} * p_.oh;
+#pragma omp parallel for num_threads(team) if (team > 1)
+  for (int64_t i = 0; i < rows; ++i) {
+    const int y = static_cast<int>(i % p_.oh);
+    for (int x = 0; x < p_.ow; ++x) {
+      for (int g = 0; g < p_.groups; ++g) {
+        const size_t first = (i * p_.ow + x) * p_.oc + g * group_oc;
+        const int32_t* in = raw + first * parts;
+        const uint32_t shared =
+            value_factor_ == 0 ? 0
+                               : static_cast<uint32_t>(value_factor_) * window_sum(sums + i / p_.oh * image_sums, y, x, g);
+        for (int o = 0; o < group_oc; ++o) {
+          uint32_t sum = 0;
+          for (int part = 0; part < parts; ++part) {
+            sum += static_cast<uint32_t>(in[part * group_oc + o]) << (digits_.bits * part);
+          }
+          acc[first + o] = static_cast<int32_t>(static_cast<uint32_t>(mul_) * sum + shared +
+                                                static_cast<uint32_t>(bias_[g * group_oc + o]));
+        }
+      }
+    }
+  }
+}
+
+void Int8Conv::run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept {
+  auto* conv_scratch = static_cast<uint8_t*>(scratch);
+  uint8_t* padded = conv_scratch + conv_scratch_bytes_;
+  auto* raw_scratch = reinterpret_cast<int32_t*>(padded + src_bytes_);
+  auto* sums = reinterpret_cast<int32_t*>(padded + src_bytes_ + raw_bytes_);
+  const int team = std::clamp(threads, 1, p_.max_threads);
+  while (n > 0) {
+    const int batch = conv_->next_batch(n);
+    const uint8_t* in = src;
+    if (pads_) {
+      pad(src, batch, padded, team);
+      in = padded;
+    }
+    int32_t* raw = digits_.parts > 1 ? raw_scratch : acc;
+    conv_->execute(in, batch, raw, conv_scratch, threads);
+    if (value_factor_ != 0) sum_channels(in, batch, sums, team);
+    if (finishes_) finish(raw, sums, batch, acc, team);
+    src += size_t{1} * batch * p_.ih * p_.iw * p_.ic;
+    acc += size_t{1} * batch * p_.oh * p_.ow * p_.oc;
+    n -= batch;
+  }
+}
+
+template <Isa kIsa>
+std::string refuses(const ConvProblem& problem, Isa cap) {
+  const Isa held = cap_onednn(cap);
+  if (held != kIsa) return fmt::format("oneDNN is held to {} in this process", to_string(held));
+  const int max_code = (1 << problem.a_bits) - 1;
+  if (int64_t{3} * max_code * problem.reduction() > kFloatExact) return "its sums exceed the 2^24 that oneDNN keeps exact";
+  try {
+    const std::string name = OnednnConv::implementation(shape_of(problem, 1));
+    return name.starts_with("ref") ? "oneDNN has only its reference code for this shape" : "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+template <Isa kIsa>
+KernelEntry entry(const char* name) {
+  return {name, Family::kInt8, kIsa, refuses<kIsa>,
+          [](const ConvProblem& problem, std::span<const uint8_t> codes, Isa) -> std::unique_ptr<ConvKernel> {
+            return std::make_unique<Int8Conv>(problem, codes, kIsa);
+          }};
+}
+
+}  // namespace
+
+std::vector<KernelEntry> int8_entries() {
+  return {entry<Isa::kAmx>("conv_u8s8_onednn__amx"), entry<Isa::kVnni>("conv_u8s8_onednn__vnni"),
+          entry<Isa::kAvx512>("conv_u8s8_onednn__avx512"), entry<Isa::kAvx2>("conv_u8s8_onednn__avx2")};
+}
+
+}  // namespace bitstrata::kernels

@@ -1,0 +1,226 @@
+// Every kernel on every instruction set of this machine against the reference, which conv_reference in select_test.cpp checks by hand.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <thread>
+
+#include "core/error.h"
+#include "kernels/bitplane.h"
+#include "kernels/onednn_cap.h"
+#include "tests/unit/kernels/support.h"
+
+namespace bitstrata::kernels::test {
+namespace {
+
+using program::Window;
+
+Window square(int kernel, int stride, int pad, int dilation = 1) {
+  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
+}
+
+class EveryKernel : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    for (const KernelEntry& entry : conv_kernels()) {
+      if (entry.name == GetParam()) entry_ = &entry;
+    }
+    ASSERT_NE(entry_, nullptr);
+    const auto& isas = available_isas();
+    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
+      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
+    }
+    try {
+      cap_ = resolve_isa("");
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+    const std::string reason = entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 2, 2), cap_);
+    if (!reason.empty()) GTEST_SKIP() << reason;
+  }
+
+  /// Compares with the reference; false when the kernel refuses the problem.
+  bool check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src, int n = 1, int threads = 1) {
+    validate(p);
+    const std::string reason = entry_->refuses(p, cap_);
+    if (!reason.empty()) return false;
+    const auto kernel = entry_->make(p, weights, cap_);
+    const auto reference = conv_kernels().back().make(p, weights, Isa::kScalar);
+    const auto expected = run_guarded(*reference, p, src, n, 1);
+    const auto actual = run_guarded(*kernel, p, src, n, threads);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      if (expected[i] != actual[i]) {
+        ADD_FAILURE() << entry_->name << " (" << kernel->implementation() << ") element " << i << ": " << actual[i] << ", expected "
+                      << expected[i] << "\n" << describe(p) << " n " << n << " threads " << threads;
+        break;
+      }
+    }
+    return true;
+  }
+
+  bool check_random(const ConvProblem& p, int n = 1, int threads = 1) {
+    return check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, n), p.a_bits, 2), n, threads);
+  }
+
+  const KernelEntry* entry_ = nullptr;
+  Isa cap_ = Isa::kScalar;
+};
+
+TEST_P(EveryKernel, AllBitPairs) {
+  for (int w = 1; w <= 8; ++w) {
+    for (int a = 1; a <= 8; ++a) {
+      EXPECT_TRUE(check_random(make_problem(5, 4, 5, 19, square(3, 1, 1), 1, w, a))) << w << " " << a;
+    }
+  }
+}
+
+TEST_P(EveryKernel, GridsAndZeroPoints) {
+  for (int w : {1, 2, 3, 5, 7, 8}) {
+    for (int a : {1, 2, 3, 5, 8}) {
+      for (Grid grid : kAllGrids) {
+        for (int zero : {0, -1, -(1 << (a - 1)), -((1 << a) - 1)}) {
+          EXPECT_TRUE(check_random(make_problem(7, 4, 3, 18, {3, 2, 1, 1, 1, 1, 2, 0, 0, 1}, 1, w, a, grid, zero)));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, Shapes) {
+  const Window windows[] = {
+      square(1, 1, 0), square(3, 1, 1), square(5, 1, 2), square(3, 2, 1), square(3, 1, 2, 2), square(1, 2, 0),
+      {3, 3, 2, 2, 1, 1, 0, 0, 1, 1}, {1, 5, 1, 2, 1, 1, 0, 3, 0, 1}, {3, 1, 1, 1, 2, 1, 1, 0, 3, 0}, {2, 2, 3, 1, 1, 2, 0, 1, 2, 0},
+      {3, 3, 1, 1, 1, 1, 4, 4, 4, 4}};
+  int done = 0, asked = 0;
+  for (const Window& window : windows) {
+    for (int ic : {1, 3, 5, 16, 17, 33, 64}) {
+      for (int oc : {1, 5, 16, 33}) {
+        for (int zero : {0, -3}) {
+          ++asked;
+          done += check_random(make_problem(ic, 7, 6, oc, window, 1, 3, 2, Grid::kOdd, zero));
+        }
+      }
+    }
+  }
+  EXPECT_EQ(done, asked);
+}
+
+TEST_P(EveryKernel, GroupsAndDepthwise) {
+  int done = 0;
+  for (const Window& window : {square(3, 1, 1), square(3, 2, 1), square(1, 1, 0), square(3, 1, 2, 2)}) {
+    for (auto [ic, oc, groups] : {std::array{8, 8, 8}, {33, 33, 33}, {16, 32, 2}, {6, 9, 3}, {64, 64, 2}, {4, 8, 4}, {128, 64, 4}}) {
+      for (int zero : {0, -1}) {
+        done += check_random(make_problem(ic, 6, 7, oc, window, groups, 8, 8, Grid::kOdd, zero));
+        done += check_random(make_problem(ic, 6, 7, oc, window, groups, 2, 3, Grid::kSymmetric, zero));
+      }
+    }
+  }
+  EXPECT_GT(done, 0);
+}
+
+// Operands that overflow 16-bit pair sums (maddubs) and 24-bit float sums where a kernel has either.
+TEST_P(EveryKernel, WorstCaseOperands) {
+  int done = 0;
+  for (auto [w, a] : {std::array{8, 8}, {7, 8}, {8, 7}, {7, 7}, {6, 8}, {4, 8}, {1, 1}, {8, 1}, {1, 8}, {4, 4}}) {
+    for (Grid grid : kAllGrids) {
+      for (int extreme : {0, (1 << w) - 1}) {
+        for (int zero : {0, -((1 << a) - 1)}) {
+          const ConvProblem p = make_problem(130, 4, 4, 17, square(3, 1, 1), 1, w, a, grid, zero);
+          std::vector<uint8_t> weights(weight_count(p), static_cast<uint8_t>(extreme));
+          std::vector<uint8_t> src(src_count(p, 1), static_cast<uint8_t>((1 << a) - 1));
+          done += check(p, weights, src);
+          weights[weights.size() / 2] ^= 1;  // odd sums
+          src[src.size() / 2] ^= 1;
+          done += check(p, weights, src);
+        }
+      }
+    }
+  }
+  const ConvProblem depthwise = make_problem(32, 6, 6, 32, square(5, 1, 2), 32, 8, 8);
+  done += check(depthwise, std::vector<uint8_t>(weight_count(depthwise), 255), std::vector<uint8_t>(src_count(depthwise, 1), 255));
+  EXPECT_GE(done, 240);
+}
+
+TEST_P(EveryKernel, LongReductions) {
+  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8)));
+  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8, Grid::kTwosComplement, -128)));
+  EXPECT_TRUE(check_random(make_problem(4096, 1, 1, 40, square(1, 1, 0), 1, 4, 4)));
+  const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8);
+  EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), 254), std::vector<uint8_t>(src_count(p, 1), 255)));
+}
+
+TEST_P(EveryKernel, BatchesAndThreads) {
+  for (int n : {1, 2, 5}) {
+    for (int threads : {1, 2, 7}) {
+      for (int zero : {0, -2}) {
+        for (int w : {2, 8}) {
+          ConvProblem p = make_problem(16, 5, 9, 24, square(3, 2, 1), 1, w, 2, Grid::kOdd, zero);
+          p.max_batch = 4;
+          EXPECT_TRUE(check_random(p, n, threads));
+          p.max_threads = 2;
+          EXPECT_TRUE(check_random(p, n, threads));
+          ConvProblem linear = make_problem(100, 1, 1, 70, square(1, 1, 0), 1, w, 2, Grid::kOdd, zero);
+          linear.max_threads = 2;
+          EXPECT_TRUE(check_random(linear, n, threads));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, RunsConcurrently) {
+  ConvProblem p = make_problem(32, 12, 12, 32, square(3, 1, 1), 1, 8, 4, Grid::kOdd, -2);
+  p.max_threads = 2;
+  const auto weights = random_codes(weight_count(p), p.w_bits, 3);
+  const auto kernel = entry_->make(p, weights, cap_);
+  const auto reference = conv_kernels().back().make(p, weights, Isa::kScalar);
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(2, 0);
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      const auto src = random_codes(src_count(p, 1), p.a_bits, 10 + t);
+      const auto expected = run_guarded(*reference, p, src, 1, 1);
+      for (int i = 0; i < 20; ++i) wrong[t] += run_guarded(*kernel, p, src, 1, 1 + i % 2) != expected;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, (std::vector<int>{0, 0}));
+}
+
+// What ran is the code of the entry's instruction set, by its own account.
+TEST_P(EveryKernel, RunsTheCodeAskedFor) {
+  const ConvProblem p = make_problem(64, 8, 8, 64, square(3, 1, 1), 1, 4, 4);
+  const auto kernel = entry_->make(p, random_codes(weight_count(p), 4, 1), cap_);
+  const std::string actual = kernel->implementation();
+  if (entry_->family == Family::kInt8) {
+    EXPECT_EQ(cap_onednn(cap_), entry_->isa);
+    const char* expected = entry_->isa == Isa::kAvx2     ? "avx2"
+                           : entry_->isa == Isa::kAvx512 ? "avx512_core"
+                           : entry_->isa == Isa::kVnni   ? "avx512_core"
+                                                         : "amx";
+    EXPECT_NE(actual.find(expected), std::string::npos) << actual;
+    EXPECT_TRUE(entry_->isa >= Isa::kVnni || actual.find("vnni") == std::string::npos) << actual;
+  } else if (entry_->family == Family::kBitplane) {
+    const char* expected = entry_->isa == Isa::kScalar   ? "scalar"
+                           : entry_->isa == Isa::kNeon   ? "highway NEON"
+                           : entry_->isa == Isa::kAvx2   ? "highway AVX2"
+                           : entry_->isa == Isa::kAvx512 ? "highway AVX3"
+                                                         : "highway AVX3_DL";
+    EXPECT_EQ(actual, expected);
+  }
+}
+
+std::vector<const char*> names() {
+  std::vector<const char*> all;
+  for (const KernelEntry& entry : conv_kernels()) {
+    if (entry.family != Family::kReference) all.push_back(entry.name.c_str());
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Conv, EveryKernel, testing::ValuesIn(names()),
+                         [](const auto& name) { return std::string(name.param); });
+
+}  // namespace
+}  // namespace bitstrata::kernels::test
