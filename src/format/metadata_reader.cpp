@@ -91,6 +91,8 @@ class Reader {
 
   template <typename To, typename From>
   std::vector<To> vector_of(const flatbuffers::Vector<From>* vector) {
+    static_assert(sizeof(From) <= sizeof(uint32_t),
+                  "the Verifier does not check the alignment of larger elements");
     charge(size_of(vector) * sizeof(From));
     std::vector<To> values;
     values.reserve(size_of(vector));

@@ -24,6 +24,12 @@ T narrow(V value, const char* what) {
   return static_cast<T>(value);
 }
 
+std::vector<uint32_t> narrow_all(const std::vector<int64_t>& values, const char* what) {
+  std::vector<uint32_t> result;
+  for (const int64_t value : values) result.push_back(narrow<uint32_t>(value, what));
+  return result;
+}
+
 fbs::Window window_of(const program::Window& w) {
   return {w.kernel_h,   w.kernel_w, w.stride_h, w.stride_w,   w.dilation_h,
           w.dilation_w, w.pad_top,  w.pad_left, w.pad_bottom, w.pad_right};
@@ -52,6 +58,11 @@ std::vector<uint8_t> byte_planes(const std::vector<float>& values) {
     for (size_t p = 0; p < 4; ++p) planes[p * n + i] = static_cast<uint8_t>(bits >> (8 * p));
   }
   return planes;
+}
+
+template <typename Table>
+constexpr fbs::Kind type_of(Offset<Table>) {
+  return fbs::KindTraits<Table>::enum_value;
 }
 
 /// Fills the three sections side by side; the order of the add_ calls is the order of arrays in
@@ -167,8 +178,8 @@ class Writer {
     return fbs::CreateSlice(builder_, slice.axis, slice.start, slice.step);
   }
   auto add_kind(const program::Pad& pad) {
-    const auto before = vector_of(pad.before);
-    const auto after = vector_of(pad.after);
+    const auto before = vector_of(narrow_all(pad.before, "padding"));
+    const auto after = vector_of(narrow_all(pad.after, "padding"));
     return fbs::CreatePad(builder_, before, after, std::bit_cast<uint32_t>(pad.value));
   }
   auto add_kind(const program::Transpose& transpose) {
@@ -176,10 +187,8 @@ class Writer {
   }
   auto add_kind(const program::Reshape&) { return fbs::CreateReshape(builder_); }
   auto add_kind(const program::Gather& gather) {
-    std::vector<uint32_t> indices;
-    for (const int64_t index : gather.indices)
-      indices.push_back(narrow<uint32_t>(index, "index of a gather"));
-    return fbs::CreateGather(builder_, gather.axis, vector_of(indices));
+    return fbs::CreateGather(builder_, gather.axis,
+                             vector_of(narrow_all(gather.indices, "index of a gather")));
   }
 
   Offset<flatbuffers::Vector<const fbs::Step*>> add_steps(const std::vector<program::Step>& steps) {
@@ -206,11 +215,6 @@ class Writer {
     const auto inputs = vector_of(op.inputs);
     const auto outputs = vector_of(op.outputs);
     return fbs::CreateOp(builder_, type, kind, inputs, steps, outputs);
-  }
-
-  template <typename Table>
-  static constexpr fbs::Kind type_of(Offset<Table>) {
-    return fbs::KindTraits<Table>::enum_value;
   }
 
   Offset<flatbuffers::Vector<Offset<fbs::Op>>> add_ops() {

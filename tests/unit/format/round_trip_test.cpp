@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "format/bst.h"
+#include "tests/support/random_program.h"
 #include "tests/unit/format/program_builder.h"
 #include "tests/unit/format/program_difference.h"
 #include "tests/unit/format/sample_programs.h"
@@ -31,6 +32,13 @@ TEST(RoundTrip, EveryKindOfOpStepAndWeights) {
 }
 TEST(RoundTrip, ResNet20) {
   expect_round_trip(resnet20_like_program());
+}
+
+TEST(RoundTrip, RandomPrograms) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE(seed);
+    expect_round_trip(testing::RandomProgram(seed, {.inexact = seed % 2 == 1}).make());
+  }
 }
 
 TEST(RoundTrip, SampleHasEveryKindAndStep) {
