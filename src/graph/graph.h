@@ -7,8 +7,9 @@
 
 #include "program/program.h"
 
-/// The float network between import and compile: small, typed, normalised. Import makes it, training changes its parameters, compile
-/// lowers it to a program::Program. Every value is per image (the batch dimension is implicit), every node has one output.
+/// The float network between import and compile: small, typed, normalised. Import makes it, training changes
+/// its parameters, compile lowers it to a program::Program. Every value is per image (the batch dimension is
+/// implicit), every node has one output.
 namespace bitstrata::graph {
 
 using ValueId = int;
@@ -29,7 +30,8 @@ struct Linear {
   std::vector<float> weights, bias;
 };
 
-/// Batch normalisation over the first dim: (x - mean) / sqrt(variance + epsilon) * gamma + beta; vectors [channels].
+/// Batch normalisation over the first dim: (x - mean) / sqrt(variance + epsilon) * gamma + beta; vectors
+/// [channels].
 struct BatchNorm {
   std::vector<float> gamma, beta, mean, variance;
   float epsilon = 1e-5f;
@@ -40,7 +42,8 @@ struct Affine {
   std::vector<float> mul, add;
 };
 
-/// A function of one element; `step` has no operand (clip, leaky ReLU, PReLU, hard sigmoid, hard swish, function).
+/// A function of one element; `step` has no operand (clip, leaky ReLU, PReLU, hard sigmoid, hard swish,
+/// function).
 struct Activation {
   program::Step step;
 };
@@ -50,9 +53,10 @@ struct Binary {
   enum class Kind { kAdd, kSubtract, kMultiply, kDivide } kind = Kind::kAdd;
 };
 
-using Kind = std::variant<Conv, Linear, BatchNorm, Affine, Activation, Binary, program::AveragePool, program::ReduceMean, program::Softmax,
-                          program::MatMul, program::MaxPool, program::Concat, program::Slice, program::Pad, program::Transpose,
-                          program::Reshape, program::Gather>;
+using Kind =
+    std::variant<Conv, Linear, BatchNorm, Affine, Activation, Binary, program::AveragePool,
+                 program::ReduceMean, program::Softmax, program::MatMul, program::MaxPool, program::Concat,
+                 program::Slice, program::Pad, program::Transpose, program::Reshape, program::Gather>;
 
 /// An activation, or a constant when `data` is not empty (float32, row-major over dims).
 struct Value {
@@ -89,28 +93,43 @@ bool is_data_movement(const Kind& kind) noexcept;
 /// Node that produces `value`, or -1 for the graph input and constants.
 NodeId producer(const Graph& graph, ValueId value);
 
-/// consumers(graph)[v]: the nodes that read value v, in order, once per use; a graph output counts as no node.
+/// consumers(graph)[v]: the nodes that read value v, in order, once per use; a graph output counts as no
+/// node.
 std::vector<std::vector<NodeId>> consumers(const Graph& graph);
 
-/// Per-image dims that `node` yields for its inputs' dims (Reshape: the output value's own dims, checked for the element count; Pad, Slice
-/// and Gather likewise keep the extent stored in the output value for Slice). Throws kUnsupported or kBadInput naming the node.
+/// Per-image dims that `node` yields for its inputs' dims (Reshape: the output value's own dims, checked for
+/// the element count; Pad, Slice and Gather likewise keep the extent stored in the output value for Slice).
+/// Throws kUnsupported or kBadInput naming the node.
 Dims infer_dims(const Graph& graph, const Node& node);
 
-/// Checks the invariants above, parameter sizes and dims of every node; throws kInternal-free, user-readable kBadInput errors.
+/// Checks the invariants above, parameter sizes and dims of every node; throws kInternal-free, user-readable
+/// kBadInput errors.
 void verify(const Graph& graph);
 
-/// True when every element of `value` is known to be >= 0 (behind a ReLU, sigmoid, ..., through data movement, pooling, sums).
+/// True when every element of `value` is known to be >= 0 (behind a ReLU, sigmoid, ..., through data
+/// movement, pooling, sums).
 bool is_nonnegative(const Graph& graph, ValueId value);
 
 /// Multiply-accumulates per image of a Conv or Linear node, 0 for others.
 int64_t macs(const Graph& graph, const Node& node);
 
-/// Folds every BatchNorm (and per-channel Affine) that directly follows a Conv or Linear with no other consumer into that layer's
-/// weights and bias.
+/// Folds every BatchNorm (and per-channel Affine) that directly follows a Conv or Linear with no other
+/// consumer into that layer's weights and bias.
 void fold_batch_norms(Graph& graph);
 
-/// Inserts a BatchNorm node `name` directly behind `layer` (its consumers then read the BatchNorm's output). Returns its id; ids of later
-/// nodes move up by one.
+/// Moves every zero Pad of height and width that only convolutions read into their windows.
+void merge_pads(Graph& graph);
+
+/// Removes nodes that no output depends on, and values that nothing reads; ids of the others close up, in
+/// order.
+void remove_dead_nodes(Graph& graph);
+
+/// Text listing, one line per node: `name: output = kind(inputs) parameters -> [dims]`, for tests and
+/// messages.
+std::string describe(const Graph& graph);
+
+/// Inserts a BatchNorm node `name` directly behind `layer` (its consumers then read the BatchNorm's output).
+/// Returns its id; ids of later nodes move up by one.
 NodeId insert_batch_norm(Graph& graph, NodeId layer, const std::string& name, BatchNorm parameters);
 
 }  // namespace bitstrata::graph

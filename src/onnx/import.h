@@ -15,13 +15,15 @@ struct Options {
   program::Dims input_dims;
 };
 
-/// Reads an ONNX file (opsets 7 to 21, external data beside it) into a normalised Graph: constants folded, identities and dropout gone,
-/// Split as Slices, Gemm and constant MatMul as Linear, constant per-channel Add/Sub/Mul/Div as Affine, BatchNormalization kept.
-/// Errors, one line naming node and operator: kUnsupported (operator, attribute, type, opset, with what is supported), kCorruptFile
-/// (protobuf, truncated or out-of-range external data), kBadInput (shapes that contradict each other), kIo.
+/// Reads an ONNX file (opsets 7 to 21, external data beside it) into a normalised Graph: constants folded,
+/// identities and dropout gone, Split as Slices, Gemm and constant MatMul as Linear, constant per-channel
+/// Add/Sub/Mul/Div as Affine, BatchNormalization kept. Errors, one line naming node and operator:
+/// kUnsupported (operator, attribute, type, opset, with what is supported), kCorruptFile (protobuf, truncated
+/// or out-of-range external data), kBadInput (shapes that contradict each other), kIo.
 graph::Graph import_file(const std::filesystem::path& path, const Options& options = {});
 
 /// As import_file, from memory; external data is refused. `name` is used in messages.
-graph::Graph import_bytes(std::span<const uint8_t> bytes, const std::string& name, const Options& options = {});
+graph::Graph import_bytes(std::span<const uint8_t> bytes, const std::string& name,
+                          const Options& options = {});
 
 }  // namespace bitstrata::onnx
