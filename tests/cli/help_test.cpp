@@ -1,0 +1,78 @@
+#include <gmock/gmock.h>
+
+#include "tests/cli/process.h"
+
+namespace bitstrata::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect"};
+const std::vector<std::string> kTrain = {"compress", "train",   "search",  "finetune", "compile",
+                                         "verify",   "profile", "compare", "export",   "report"};
+
+TEST(CliHelp, ListsEverySubcommandWithADescription) {
+  const Finished help = bitstrata({"--help"});
+  EXPECT_EQ(help.status, 0);
+  EXPECT_EQ(help.err, "");
+  for (const auto* names : {&kLight, &kTrain}) {
+    for (const std::string& name : *names)
+      EXPECT_THAT(help.out, ::testing::ContainsRegex("\n  " + name + "  +[A-Z]"));
+  }
+}
+
+TEST(CliHelp, OfEverySubcommandOfTheLightExecutable) {
+  for (const std::string& name : kLight) {
+    const Finished help = bitstrata({name, "--help"});
+    EXPECT_EQ(help.status, 0) << name;
+    EXPECT_EQ(help.err, "") << name;
+    EXPECT_THAT(help.out, HasSubstr("bitstrata " + name));
+    EXPECT_THAT(help.out, HasSubstr("--json"));
+  }
+}
+
+TEST(CliHelp, OfEverySubcommandOfTheTrainingExecutable) {
+  if (!std::filesystem::exists(executable().parent_path() / "bitstrata-train"))
+    GTEST_SKIP() << "bitstrata-train is not built here";
+  for (const std::string& name : kTrain) {
+    const Finished help = bitstrata({name, "--help"});
+    EXPECT_EQ(help.status, 0) << name;
+    EXPECT_EQ(help.err, "") << name;
+    EXPECT_THAT(help.out, HasSubstr("bitstrata " + name));
+  }
+}
+
+TEST(CliHelp, Version) {
+  const Finished version = bitstrata({"--version"});
+  EXPECT_EQ(version.status, 0);
+  EXPECT_THAT(version.out, ::testing::MatchesRegex("bitstrata [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  EXPECT_EQ(version.err, "");
+}
+
+TEST(CliHelp, WrongUsageIsStatus2AndOneLine) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"no-such-command"},
+      {"--no-such-option"},
+      {"eval"},
+      {"eval", "model.bst"},
+      {"eval", "model.bst", "--data", "digits", "--split", "half"},
+      {"eval", "model.bst", "--data", "digits", "--batch", "0"},
+      {"eval", "model.bst", "--data", "digits", "--threads", "many"},
+      {"eval", "model.bst", "--data", "digits", "--isa", "sse9"},
+      {"eval", "model.bst", "--data", "digits", "--mean", "dark"},
+      {"run", "model.bst"},
+      {"run", "model.bst", "image.png", "--top", "-1"},
+      {"bench"},
+      {"bench", "model.bst", "--kernels"},
+      {"inspect"},
+      {"inspect", "model.bst", "--no-such-option"},
+  };
+  for (const auto& arguments : wrong) {
+    SCOPED_TRACE(::testing::PrintToString(arguments));
+    expect_one_line_error(bitstrata(arguments), 2);
+  }
+}
+
+}  // namespace
+}  // namespace bitstrata::testing
