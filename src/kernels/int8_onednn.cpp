@@ -63,13 +63,13 @@ OnednnShape shape_of(const ConvProblem& p, int parts) {
   return shape;
 }
 
-/// acc = mul * S + value_factor * sum of codes in the window + bias, with S the convolution of codes and stored weights.
+/// acc = (S << mul_shift) + value_factor * sum of codes in the window + bias, with S the convolution of codes and stored weights.
 class Int8Conv final : public ConvKernel {
  public:
   Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, Isa held);
 
   size_t scratch_bytes(int) const noexcept override {
-    return conv_scratch_bytes_ + src_bytes_ + raw_bytes_ + sums_bytes_;
+    return conv_scratch_bytes_ + src_bytes_ + raw_bytes_ + sums_bytes_ + window_sums_bytes_;
   }
   size_t weight_bytes() const noexcept override { return conv_->weight_bytes() + bias_.size() * sizeof(int32_t); }
   std::string implementation() const override {
@@ -80,17 +80,17 @@ class Int8Conv final : public ConvKernel {
  private:
   void pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept;
   void sum_channels(const uint8_t* src, int batch, int32_t* sums, int team) const noexcept;
-  uint32_t window_sum(const int32_t* sums, int y, int x, int group) const noexcept;
-  void finish(const int32_t* raw, const int32_t* sums, int batch, int32_t* acc, int team) const noexcept;
+  void sum_windows(const int32_t* sums, int batch, int32_t* out, int team) const noexcept;
+  void finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc, int team) const noexcept;
 
   ConvProblem p_;
   OnednnShape shape_;
   Digits digits_;
-  int mul_ = 1, value_factor_ = 0;
+  int mul_shift_ = 0, value_factor_ = 0;
   bool pads_ = false, finishes_ = false;
   std::vector<int32_t> bias_;  ///< [oc]
   std::unique_ptr<OnednnConv> conv_;
-  size_t conv_scratch_bytes_ = 0, src_bytes_ = 0, raw_bytes_ = 0, sums_bytes_ = 0;
+  size_t conv_scratch_bytes_ = 0, src_bytes_ = 0, raw_bytes_ = 0, sums_bytes_ = 0, window_sums_bytes_ = 0;
 };
 
 Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, Isa held) : p_(problem) {
@@ -98,7 +98,7 @@ Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, I
   const int top = (1 << p_.w_bits) - 1;
   const bool direct = p_.grid.at(0) >= -128 && p_.grid.at(top) <= 127;
   if (!direct) {
-    mul_ = p_.grid.mul;
+    mul_shift_ = p_.grid.mul == 2 ? 1 : 0;
     value_factor_ = p_.grid.offset + 128 * p_.grid.mul;
   }
   const size_t reduction = p_.reduction();
@@ -130,13 +130,16 @@ Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, I
 
   const program::Window& w = p_.window;
   pads_ = p_.a_zero != 0 && (w.pad_top | w.pad_bottom | w.pad_left | w.pad_right) != 0;
-  finishes_ = digits_.parts > 1 || mul_ != 1 || value_factor_ != 0 || p_.a_zero != 0;
+  finishes_ = digits_.parts > 1 || mul_shift_ != 0 || value_factor_ != 0 || p_.a_zero != 0;
   const size_t src_pixels = size_t{1} * p_.max_batch * shape_.ih * shape_.iw;
   const size_t dst_pixels = size_t{1} * p_.max_batch * p_.oh * p_.ow;
   conv_scratch_bytes_ = round_up(conv_->scratch_bytes(), 64);
   if (pads_) src_bytes_ = round_up(src_pixels * p_.ic, 64);
   if (digits_.parts > 1) raw_bytes_ = round_up(dst_pixels * shape_.oc * sizeof(int32_t), 64);
-  if (value_factor_ != 0) sums_bytes_ = round_up(src_pixels * p_.groups * sizeof(int32_t), 64);
+  if (value_factor_ != 0) {
+    sums_bytes_ = round_up(src_pixels * p_.groups * sizeof(int32_t), 64);
+    window_sums_bytes_ = round_up(dst_pixels * p_.groups * sizeof(int32_t), 64);
+  }
 }
 
 void Int8Conv::pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept {
@@ -165,43 +168,49 @@ void Int8Conv::sum_channels(const uint8_t* src, int batch, int32_t* sums, int te
   }
 }
 
-// Padding that oneDNN adds has code 0.
-uint32_t Int8Conv::window_sum(const int32_t* sums, int y, int x, int group) const noexcept {
+// sums: per pixel and group of the input, out: per output pixel and group. Padding that oneDNN adds has code 0.
+void Int8Conv::sum_windows(const int32_t* sums, int batch, int32_t* out, int team) const noexcept {
   const program::Window& w = shape_.window;
-  uint32_t total = 0;
-  for (int ky = 0; ky < w.kernel_h; ++ky) {
-    const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
-    if (iy < 0 || iy >= shape_.ih) continue;
-    for (int kx = 0; kx < w.kernel_w; ++kx) {
-      const int ix = x * w.stride_w - w.pad_left + kx * w.dilation_w;
-      if (ix < 0 || ix >= shape_.iw) continue;
-      total += static_cast<uint32_t>(sums[(size_t{1} * iy * shape_.iw + ix) * p_.groups + group]);
-    }
-  }
-  return total;
-}
-
-void Int8Conv::finish(const int32_t* raw, const int32_t* sums, int batch, int32_t* acc, int team) const noexcept {
-  const int group_oc = p_.oc / p_.groups, parts = digits_.parts;
-  const size_t image_sums = size_t{1} * shape_.ih * shape_.iw * p_.groups;
+  const size_t image = size_t{1} * shape_.ih * shape_.iw * p_.groups;
   const int64_t rows = int64_t{batch} * p_.oh;
 #pragma omp parallel for num_threads(team) if (team > 1)
   for (int64_t i = 0; i < rows; ++i) {
     const int y = static_cast<int>(i % p_.oh);
     for (int x = 0; x < p_.ow; ++x) {
-      for (int g = 0; g < p_.groups; ++g) {
-        const size_t first = (i * p_.ow + x) * p_.oc + g * group_oc;
-        const int32_t* in = raw + first * parts;
-        const uint32_t shared =
-            value_factor_ == 0 ? 0
-                               : static_cast<uint32_t>(value_factor_) * window_sum(sums + i / p_.oh * image_sums, y, x, g);
-        for (int o = 0; o < group_oc; ++o) {
-          uint32_t sum = 0;
-          for (int part = 0; part < parts; ++part) {
-            sum += static_cast<uint32_t>(in[part * group_oc + o]) << (digits_.bits * part);
-          }
-          acc[first + o] = static_cast<int32_t>(static_cast<uint32_t>(mul_) * sum + shared +
-                                                static_cast<uint32_t>(bias_[g * group_oc + o]));
+      auto* total = reinterpret_cast<uint32_t*>(out) + (i * p_.ow + x) * p_.groups;
+      std::fill_n(total, p_.groups, 0);
+      for (int ky = 0; ky < w.kernel_h; ++ky) {
+        const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
+        if (iy < 0 || iy >= shape_.ih) continue;
+        for (int kx = 0; kx < w.kernel_w; ++kx) {
+          const int ix = x * w.stride_w - w.pad_left + kx * w.dilation_w;
+          if (ix < 0 || ix >= shape_.iw) continue;
+          const int32_t* in = sums + i / p_.oh * image + (size_t{1} * iy * shape_.iw + ix) * p_.groups;
+          for (int g = 0; g < p_.groups; ++g) total[g] += static_cast<uint32_t>(in[g]);
+        }
+      }
+    }
+  }
+}
+
+// window_sums: [pixels][groups], or null. All arithmetic is modulo 2^32, in which the final value fits.
+void Int8Conv::finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc, int team) const noexcept {
+  const int group_oc = p_.oc / p_.groups, parts = digits_.parts;
+  const int64_t rows = int64_t{batch} * p_.oh;
+  const auto* bias = reinterpret_cast<const uint32_t*>(bias_.data());
+#pragma omp parallel for num_threads(team) if (team > 1)
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t pixel = row * p_.ow; pixel < (row + 1) * p_.ow; ++pixel) {
+      const auto* in = reinterpret_cast<const uint32_t*>(raw) + pixel * shape_.oc;
+      auto* out = reinterpret_cast<uint32_t*>(acc) + pixel * p_.oc;
+      for (int g = 0; g < p_.groups; ++g, in += parts * group_oc) {
+        const uint32_t sum = window_sums == nullptr ? 0 : static_cast<uint32_t>(window_sums[pixel * p_.groups + g]);
+        const uint32_t shared = static_cast<uint32_t>(value_factor_) * sum;
+        const int first = g * group_oc;
+        for (int o = 0; o < group_oc; ++o) out[first + o] = (in[o] << mul_shift_) + shared + bias[first + o];
+        for (int part = 1; part < parts; ++part) {
+          const int shift = digits_.bits * part + mul_shift_;
+          for (int o = 0; o < group_oc; ++o) out[first + o] += in[part * group_oc + o] << shift;
         }
       }
     }
@@ -213,6 +222,7 @@ void Int8Conv::run(const uint8_t* src, int n, int32_t* acc, void* scratch, int t
   uint8_t* padded = conv_scratch + conv_scratch_bytes_;
   auto* raw_scratch = reinterpret_cast<int32_t*>(padded + src_bytes_);
   auto* sums = reinterpret_cast<int32_t*>(padded + src_bytes_ + raw_bytes_);
+  auto* window_sums = reinterpret_cast<int32_t*>(padded + src_bytes_ + raw_bytes_ + sums_bytes_);
   const int team = std::clamp(threads, 1, p_.max_threads);
   while (n > 0) {
     const int batch = conv_->next_batch(n);
@@ -223,8 +233,11 @@ void Int8Conv::run(const uint8_t* src, int n, int32_t* acc, void* scratch, int t
     }
     int32_t* raw = digits_.parts > 1 ? raw_scratch : acc;
     conv_->execute(in, batch, raw, conv_scratch, threads);
-    if (value_factor_ != 0) sum_channels(in, batch, sums, team);
-    if (finishes_) finish(raw, sums, batch, acc, team);
+    if (value_factor_ != 0) {
+      sum_channels(in, batch, sums, team);
+      sum_windows(sums, batch, window_sums, team);
+    }
+    if (finishes_) finish(raw, value_factor_ != 0 ? window_sums : nullptr, batch, acc, team);
     src += size_t{1} * batch * p_.ih * p_.iw * p_.ic;
     acc += size_t{1} * batch * p_.oh * p_.ow * p_.oc;
     n -= batch;
