@@ -1,0 +1,261 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace bitstrata::train {
+namespace {
+
+using torch::Tensor;
+
+/// Everything that a restored run must share with the saved one.
+std::string fingerprint(const TrainOptions& o, const data::Augmentation& augmentation, const Network& network, size_t samples) {
+  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {};", o.epochs, o.batch, o.seed, to_string(o.optimizer), o.learning_rate,
+                                 o.momentum, o.weight_decay, o.warmup_epochs, o.restart_epochs, o.restart_factor, o.label_smoothing, o.clip_norm,
+                                 o.distill_weight, o.distill_temperature, augmentation.pad, augmentation.flip, samples);
+  for (const auto& layer : network.plan().layers) {
+    text += fmt::format("{} {} {} {} {};", layer.name, layer.weight_bits, layer.activation_bits, quant::to_string(layer.policy), layer.per_channel);
+  }
+  for (const auto& stream : network.plan().streams) text += fmt::format("{} {};", stream.value, stream.bits);
+  return text;
+}
+
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network& network, const TrainOptions& options) {
+  const ParameterGroups groups = network.parameter_groups();
+  std::vector<Tensor> decayed = groups.weights;
+  decayed.insert(decayed.end(), groups.ranges.begin(), groups.ranges.end());
+  std::vector<torch::optim::OptimizerParamGroup> lists;
+  const auto add = [&](const std::vector<Tensor>& parameters, double decay) {
+    if (parameters.empty()) return;
+    if (options.optimizer == Optimizer::kSgd) {
+      lists.emplace_back(parameters, std::make_unique<torch::optim::SGDOptions>(
+                                         torch::optim::SGDOptions(options.learning_rate).momentum(options.momentum).weight_decay(decay)));
+    } else {
+      lists.emplace_back(parameters, std::make_unique<torch::optim::AdamOptions>(torch::optim::AdamOptions(options.learning_rate).weight_decay(decay)));
+    }
+  };
+  add(decayed, options.weight_decay);
+  add(groups.others, 0);
+  if (lists.empty()) fail(ErrorCode::kBadInput, "training: the network has no parameters");
+  if (options.optimizer == Optimizer::kSgd) return std::make_unique<torch::optim::SGD>(lists, torch::optim::SGDOptions(options.learning_rate));
+  return std::make_unique<torch::optim::Adam>(lists, torch::optim::AdamOptions(options.learning_rate));
+}
+
+void set_learning_rate(torch::optim::Optimizer& optimizer, double rate) {
+  for (auto& group : optimizer.param_groups()) group.options().set_lr(rate);
+}
+
+/// -sum p log softmax(logits / T), batch mean, times T^2 so that gradients keep their size (Hinton et al. 2015).
+Tensor distillation_loss(const Tensor& logits, const Tensor& teacher, double temperature) {
+  const Tensor p = torch::softmax(teacher / temperature, 1);
+  return -(p * torch::log_softmax(logits / temperature, 1)).sum(1).mean() * (temperature * temperature);
+}
+
+std::vector<int64_t> batch_dims(const data::Dataset& dataset, size_t n) {
+  const auto& shape = dataset.shape();
+  return {static_cast<int64_t>(n), shape.channels, shape.height, shape.width};
+}
+
+std::span<float> floats_of(const Tensor& x) { return {x.data_ptr<float>(), static_cast<size_t>(x.numel())}; }
+
+}  // namespace
+
+Optimizer parse_optimizer(std::string_view name) {
+  if (name == "sgd") return Optimizer::kSgd;
+  if (name == "adam") return Optimizer::kAdam;
+  fail(ErrorCode::kInvalidArgument, "unknown optimizer '{}': expected sgd or adam", printable(std::string(name)));
+}
+
+const char* to_string(Optimizer optimizer) noexcept { return optimizer == Optimizer::kSgd ? "sgd" : "adam"; }
+
+double learning_rate_at(const TrainOptions& options, double epoch) {
+  if (epoch < options.warmup_epochs) return options.learning_rate * epoch / options.warmup_epochs;
+  const double total = std::max(options.epochs - options.warmup_epochs, 1e-9);
+  double position = epoch - options.warmup_epochs, length = options.restart_epochs > 0 ? options.restart_epochs : total;
+  while (position >= length && options.restart_epochs > 0) {
+    position -= length;
+    length *= std::max(1.0, options.restart_factor);
+  }
+  return 0.5 * options.learning_rate * (1 + std::cos(M_PI * std::min(1.0, position / length)));
+}
+
+Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices, const data::Normalization& normalization,
+                 TrainOptions options, std::function<Tensor(const Tensor&)> teacher)
+    : network_(network), dataset_(dataset), indices_(std::move(train_indices)), filler_(dataset, data::Split::kTrain, normalization, 0),
+      options_(options), augmentation_(options.augmentation.value_or(dataset.default_augmentation())), teacher_(std::move(teacher)),
+      optimizer_(make_optimizer(network, options)) {
+  if (indices_.empty()) fail(ErrorCode::kBadInput, "training: there are no training samples");
+  options_.batch = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.batch), indices_.size()));
+}
+
+TrainStatus Trainer::status() const {
+  const auto steps = static_cast<int64_t>(indices_.size()) / options_.batch;
+  const double seen = static_cast<double>(std::max<int64_t>(1, seen_));
+  return {epoch_, step_, steps, loss_sum_ / seen, static_cast<double>(correct_) / seen,
+          learning_rate_at(options_, epoch_ + static_cast<double>(step_) / static_cast<double>(steps))};
+}
+
+Trainer::Batch Trainer::next_batch() {
+  if (order_.empty()) order_ = data::shuffled(indices_, options_.seed, static_cast<uint64_t>(epoch_));
+  const auto n = static_cast<size_t>(options_.batch);
+  const std::span<const int64_t> chosen(order_.data() + static_cast<size_t>(step_) * n, n);
+  Batch batch{torch::empty(batch_dims(dataset_, n)), torch::empty({static_cast<int64_t>(n)}, torch::kLong)};
+  filler_.fill_augmented(chosen, augmentation_, {options_.seed, static_cast<uint64_t>(epoch_)}, floats_of(batch.x));
+  filler_.fill_labels(chosen, {batch.labels.data_ptr<int64_t>(), n});
+  return {batch.x.to(network_.device()), batch.labels.to(network_.device())};
+}
+
+Tensor Trainer::loss(const Tensor& logits, const Batch& batch) {
+  namespace F = torch::nn::functional;
+  const double weight = teacher_ ? options_.distill_weight : 0;
+  Tensor total = (1 - weight) * F::cross_entropy(logits, batch.labels, F::CrossEntropyFuncOptions().label_smoothing(options_.label_smoothing));
+  if (weight > 0) {
+    const torch::NoGradGuard no_grad;
+    const Tensor teacher = teacher_(batch.x);
+    const torch::AutoGradMode grad(true);
+    total = total + weight * distillation_loss(logits, teacher, options_.distill_temperature);
+  }
+  return total;
+}
+
+void Trainer::step() {
+  const TrainStatus now = status();
+  if (step_ == 0) {
+    loss_sum_ = 0;
+    correct_ = seen_ = 0;
+  }
+  const Batch batch = next_batch();
+  set_learning_rate(*optimizer_, now.learning_rate);
+  network_.set_training(true);
+  optimizer_->zero_grad();
+  const Tensor logits = network_.forward(batch.x);
+  const Tensor total = loss(logits, batch);
+  total.backward();
+  if (options_.clip_norm > 0) {
+    std::vector<Tensor> parameters;
+    for (const auto& group : optimizer_->param_groups()) parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+    torch::nn::utils::clip_grad_norm_(parameters, options_.clip_norm);
+  }
+  optimizer_->step();
+  network_.constrain();
+  network_.set_training(false);
+  const double value = total.item<double>();
+  if (!std::isfinite(value)) {
+    fail(ErrorCode::kJobFailed, "training diverged: the loss is {} in epoch {}, step {}; lower --lr (now {})", value, epoch_ + 1, step_ + 1,
+         options_.learning_rate);
+  }
+  loss_sum_ += value * options_.batch;
+  correct_ += (logits.argmax(1) == batch.labels).sum().item<int64_t>();
+  seen_ += options_.batch;
+  if (++step_ == now.steps_per_epoch) {
+    step_ = 0;
+    ++epoch_;
+    order_.clear();
+  }
+}
+
+std::string Trainer::save() const {
+  torch::serialize::OutputArchive archive;
+  archive.write("fingerprint", c10::IValue(fingerprint(options_, augmentation_, network_, indices_.size())));
+  archive.write("epoch", c10::IValue(static_cast<int64_t>(epoch_)));
+  archive.write("step", c10::IValue(step_));
+  archive.write("loss_sum", c10::IValue(loss_sum_));
+  archive.write("correct", c10::IValue(correct_));
+  archive.write("seen", c10::IValue(seen_));
+  torch::serialize::OutputArchive tensors;
+  for (const auto& [name, value] : network_.state()) tensors.write(name, value.detach().to(torch::kCPU).contiguous(), /*is_buffer=*/true);
+  archive.write("tensors", tensors);
+  torch::serialize::OutputArchive optimizer;
+  optimizer_->save(optimizer);
+  archive.write("optimizer", optimizer);
+  std::ostringstream stream;
+  archive.save_to(stream);
+  return stream.str();
+}
+
+void Trainer::restore(const std::string& payload) {
+  try {
+    torch::serialize::InputArchive archive;
+    std::istringstream stream(payload);
+    archive.load_from(stream);
+    const auto read = [&](const char* key) {
+      c10::IValue value;
+      archive.read(key, value);
+      return value;
+    };
+    if (read("fingerprint").toStringRef() != fingerprint(options_, augmentation_, network_, indices_.size())) {
+      fail(ErrorCode::kBadInput, "checkpoint: it belongs to a run with another plan, data or training options; give the options of that run, or start without --resume");
+    }
+    epoch_ = static_cast<int>(read("epoch").toInt());
+    step_ = read("step").toInt();
+    loss_sum_ = read("loss_sum").toDouble();
+    correct_ = read("correct").toInt();
+    seen_ = read("seen").toInt();
+    order_.clear();
+    torch::serialize::InputArchive tensors;
+    archive.read("tensors", tensors);
+    const torch::NoGradGuard no_grad;
+    for (auto& [name, value] : network_.state()) {
+      Tensor saved;
+      tensors.read(name, saved, /*is_buffer=*/true);
+      if (saved.sizes() != value.sizes()) fail(ErrorCode::kBadInput, "checkpoint: tensor '{}' has another shape than the network's", name);
+      value.copy_(saved);
+    }
+    torch::serialize::InputArchive optimizer;
+    archive.read("optimizer", optimizer);
+    optimizer_->load(optimizer);
+  } catch (const c10::Error& error) {
+    fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}", printable(error.what_without_backtrace(), 120));
+  }
+}
+
+std::vector<Tensor> calibration_batches(const data::Dataset& dataset, const std::vector<int64_t>& indices, const data::Normalization& normalization,
+                                        int count, int batch, uint64_t seed) {
+  std::vector<int64_t> chosen = data::shuffled(indices, seed, ~uint64_t{0});
+  chosen.resize(std::min(chosen.size(), static_cast<size_t>(count)));
+  const data::BatchFiller filler(dataset, data::Split::kTrain, normalization, 0);
+  std::vector<Tensor> batches;
+  for (size_t begin = 0; begin < chosen.size(); begin += static_cast<size_t>(batch)) {
+    const std::span<const int64_t> part(chosen.data() + begin, std::min(chosen.size() - begin, static_cast<size_t>(batch)));
+    batches.push_back(torch::empty(batch_dims(dataset, part.size())));
+    filler.fill(part, floats_of(batches.back()));
+  }
+  return batches;
+}
+
+double accuracy(const std::function<Tensor(const Tensor&)>& logits, const data::Dataset& dataset, data::Split split,
+                const std::vector<int64_t>& indices, const data::Normalization& normalization, int batch,
+                const std::function<void(int64_t done)>& on_progress) {
+  if (indices.empty()) fail(ErrorCode::kBadInput, "evaluation: the {} split has no samples", data::to_string(split));
+  const torch::NoGradGuard no_grad;
+  const data::BatchFiller filler(dataset, split, normalization, 0);
+  int64_t correct = 0;
+  for (size_t begin = 0; begin < indices.size(); begin += static_cast<size_t>(batch)) {
+    const std::span<const int64_t> part(indices.data() + begin, std::min(indices.size() - begin, static_cast<size_t>(batch)));
+    const Tensor x = torch::empty(batch_dims(dataset, part.size()));
+    Tensor labels = torch::empty({static_cast<int64_t>(part.size())}, torch::kLong);
+    filler.fill(part, floats_of(x));
+    filler.fill_labels(part, {labels.data_ptr<int64_t>(), part.size()});
+    const Tensor scores = logits(x).to(torch::kCPU).contiguous();
+    const int64_t classes = scores.size(1);
+    for (int64_t i = 0; i < scores.size(0); ++i) {
+      const float* row = scores.data_ptr<float>() + i * classes;
+      correct += (std::max_element(row, row + classes) - row) == labels.data_ptr<int64_t>()[i];
+    }
+    if (on_progress) on_progress(static_cast<int64_t>(begin + part.size()));
+  }
+  return static_cast<double>(correct) / static_cast<double>(indices.size());
+}
+
+void reestimate_batch_norms(Network& network, const std::vector<Tensor>& batches) {
+  const torch::NoGradGuard no_grad;
+  network.set_batch_norm_momentum(-1);
+  network.set_training(true);
+  for (const Tensor& batch : batches) network.forward(batch.to(network.device()));
+  network.set_training(false);
+  network.set_batch_norm_momentum(0.1);
+}
+
+}  // namespace bitstrata::train

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "quant/policy.h"
+#include "train/torch.h"
+
+namespace bitstrata::train {
+
+/// Differentiable counterpart of quant::quantize_weights: the quantized real weights, with each policy's gradient estimator (methods.md
+/// sheets 1 to 8). weights: [oc, ...] float32; params: [1] or [oc], > 0, meaning as in quant/weights.h. LSQ's params receive a gradient,
+/// scaled by 1 / sqrt(elements per param * Qp); the other policies' do not. Any device.
+torch::Tensor fake_quantize_weights(quant::Policy policy, int bits, const torch::Tensor& weights, const torch::Tensor& params);
+
+/// Whether `params` of the policy are trained.
+bool learns_weight_params(quant::Policy policy) noexcept;
+
+}  // namespace bitstrata::train
