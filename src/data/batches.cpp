@@ -68,8 +68,8 @@ void BatchFiller::check(std::span<const int64_t> indices, size_t found_elems, si
 }
 
 size_t BatchFiller::grain() const noexcept {
-  // Below about this much work, starting a thread costs more than it saves.
-  constexpr size_t kMinElemsPerThread = size_t{1} << 17;
+  // About a millisecond of work: with less, starting a thread costs more than it saves.
+  constexpr size_t kMinElemsPerThread = size_t{1} << 20;
   return kMinElemsPerThread / dataset_.shape().num_elems() + 1;
 }
 

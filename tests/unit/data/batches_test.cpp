@@ -162,8 +162,8 @@ TEST(BatchFiller, AugmentationDependsOnSeedEpochAndSampleOnly) {
 TEST(BatchFiller, ThreadsDoNotChangeTheResult) {
   auto indices = all_indices(kSamples);
   // Several times over, so that the batch is large enough for more than one thread.
-  for (int i = 0; i < 3; ++i) indices.insert(indices.end(), indices.begin(), indices.end());
-  ASSERT_GT(indices.size() * kSampleElems, size_t{1} << 19);
+  for (int i = 0; i < 5; ++i) indices.insert(indices.end(), indices.begin(), indices.end());
+  ASSERT_GT(indices.size() * kSampleElems, size_t{1} << 21);
   const BatchFiller one(pixel_data(), Split::kTrain, default_normalization(3), 1);
   const BatchFiller eight(pixel_data(), Split::kTrain, default_normalization(3), 8);
   EXPECT_EQ(augmented(one, indices, {4, true}, {1, 1}), augmented(eight, indices, {4, true}, {1, 1}));
