@@ -40,7 +40,7 @@ FloatConv& FloatConv::operator=(FloatConv&&) noexcept = default;
 
 size_t FloatConv::scratch_bytes() const noexcept { return conv_->scratch_bytes(); }
 size_t FloatConv::weight_bytes() const noexcept { return conv_->weight_bytes(); }
-std::string FloatConv::implementation() const { return "onednn " + OnednnConv::implementation(shape_of(problem_)); }
+std::string FloatConv::implementation() const { return "onednn " + OnednnConv::implementations(shape_of(problem_)).front(); }
 
 void FloatConv::run(const float* src, int n, float* dst, void* scratch, int threads) const noexcept {
   const size_t src_elems = size_t{1} * problem_.ih * problem_.iw * problem_.ic;

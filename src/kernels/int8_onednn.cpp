@@ -13,8 +13,23 @@ namespace {
 
 constexpr size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-/// oneDNN 2.6 passes its int32 sums through float32, which holds integers below this exactly.
+/// The integers below this are exact in float32.
 constexpr int64_t kFloatExact = int64_t{1} << 24;
+
+/// What keeps a oneDNN implementation from being exact on all operands (2.6, checked by the tests): without VNNI it adds pairs of products
+/// in 16 bits with saturation, except in depthwise code; and all but the "brg" implementations pass the int32 sums through float32.
+struct Limits {
+  bool saturates, passes_float;
+};
+
+bool any_starts_with(const std::vector<std::string>& names, std::string_view prefix, bool expected) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.starts_with(prefix) == expected; });
+}
+
+Limits limits_of(const ConvProblem& p, const std::vector<std::string>& implementations, Isa held) {
+  const bool depthwise = p.groups == p.ic && p.groups == p.oc && p.groups > 1;
+  return {held < Isa::kVnni && !depthwise, held < Isa::kVnni || any_starts_with(implementations, "brg", false)};
+}
 
 /// How stored weights (grid integers, or u - 128 where these exceed int8) are cut into digits of a smaller base, each convolved on its
 /// own: w = sum of digit[i] * 2^(bits * i), the top digit signed, the others not.
@@ -23,9 +38,8 @@ struct Digits {
   int at(int w, int i) const noexcept { return i == parts - 1 ? w >> (bits * i) : (w >> (bits * i)) & ((1 << bits) - 1); }
 };
 
-/// Fewest digits for which no sum of products of any input is inexact: pairs of products below 2^15 where the CPU adds pairs in 16 bits
-/// with saturation, and all sums within kFloatExact. weights: [oc, reduction].
-Digits choose_digits(std::span<const int8_t> weights, size_t reduction, int max_code, bool saturates) {
+/// Fewest digits for which no sum of products of any input is inexact. weights: [oc, reduction].
+Digits choose_digits(std::span<const int8_t> weights, size_t reduction, int max_code, Limits limits) {
   const auto [low, high] = std::minmax_element(weights.begin(), weights.end());
   int width = 1;
   while (*low < -(1 << (width - 1)) || *high > (1 << (width - 1)) - 1) ++width;
@@ -39,8 +53,8 @@ Digits choose_digits(std::span<const int8_t> weights, size_t reduction, int max_
           (digit > 0 ? positive : negative) += std::abs(digit);
           largest = std::max(largest, std::abs(digit));
         }
-        if (saturates && 2 * max_code * largest > 32767) return false;
-        if (max_code * std::max(positive, negative) > kFloatExact) return false;
+        if (limits.saturates && 2 * max_code * largest > 32767) return false;
+        if (limits.passes_float && max_code * std::max(positive, negative) > kFloatExact) return false;
       }
     }
     return true;
@@ -73,7 +87,7 @@ class Int8Conv final : public ConvKernel {
   }
   size_t weight_bytes() const noexcept override { return conv_->weight_bytes() + bias_.size() * sizeof(int32_t); }
   std::string implementation() const override {
-    return "onednn " + OnednnConv::implementation(shape_) + (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
+    return "onednn " + OnednnConv::implementations(shape_).front() + (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
   }
   void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override;
 
@@ -81,6 +95,7 @@ class Int8Conv final : public ConvKernel {
   void pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept;
   void sum_channels(const uint8_t* src, int batch, int32_t* sums, int team) const noexcept;
   void sum_windows(const int32_t* sums, int batch, int32_t* out, int team) const noexcept;
+  void add_row(const uint32_t* in, int shift, uint32_t* total) const noexcept;
   void finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc, int team) const noexcept;
 
   ConvProblem p_;
@@ -112,7 +127,8 @@ Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, I
     }
     bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
   }
-  digits_ = choose_digits(stored, reduction, (1 << p_.a_bits) - 1, held < Isa::kVnni);
+  digits_ = choose_digits(stored, reduction, (1 << p_.a_bits) - 1,
+                          limits_of(p_, OnednnConv::implementations(shape_of(p_, 1)), held));
 
   // Digits become output channels: [groups][parts][oc / groups].
   const int group_oc = p_.oc / p_.groups;
@@ -160,6 +176,10 @@ void Int8Conv::sum_channels(const uint8_t* src, int batch, int32_t* sums, int te
   const int64_t rows = int64_t{batch} * shape_.ih, row_sums = int64_t{shape_.iw} * p_.groups;
 #pragma omp parallel for num_threads(team) if (team > 1)
   for (int64_t i = 0; i < rows; ++i) {
+    if (group_ic == 1) {
+      std::copy_n(src + i * row_sums, row_sums, sums + i * row_sums);
+      continue;
+    }
     for (int64_t j = i * row_sums; j < (i + 1) * row_sums; ++j) {
       uint32_t sum = 0;
       for (int c = 0; c < group_ic; ++c) sum += src[j * group_ic + c];
@@ -176,20 +196,34 @@ void Int8Conv::sum_windows(const int32_t* sums, int batch, int32_t* out, int tea
 #pragma omp parallel for num_threads(team) if (team > 1)
   for (int64_t i = 0; i < rows; ++i) {
     const int y = static_cast<int>(i % p_.oh);
-    for (int x = 0; x < p_.ow; ++x) {
-      auto* total = reinterpret_cast<uint32_t*>(out) + (i * p_.ow + x) * p_.groups;
-      std::fill_n(total, p_.groups, 0);
-      for (int ky = 0; ky < w.kernel_h; ++ky) {
-        const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
-        if (iy < 0 || iy >= shape_.ih) continue;
-        for (int kx = 0; kx < w.kernel_w; ++kx) {
-          const int ix = x * w.stride_w - w.pad_left + kx * w.dilation_w;
-          if (ix < 0 || ix >= shape_.iw) continue;
-          const int32_t* in = sums + i / p_.oh * image + (size_t{1} * iy * shape_.iw + ix) * p_.groups;
-          for (int g = 0; g < p_.groups; ++g) total[g] += static_cast<uint32_t>(in[g]);
-        }
+    auto* total = reinterpret_cast<uint32_t*>(out) + i * p_.ow * p_.groups;
+    std::fill_n(total, size_t{1} * p_.ow * p_.groups, 0);
+    for (int ky = 0; ky < w.kernel_h; ++ky) {
+      const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
+      if (iy < 0 || iy >= shape_.ih) continue;
+      for (int kx = 0; kx < w.kernel_w; ++kx) {
+        add_row(reinterpret_cast<const uint32_t*>(sums) + i / p_.oh * image + size_t{1} * iy * shape_.iw * p_.groups,
+                kx * w.dilation_w - w.pad_left, total);
       }
     }
+  }
+}
+
+// total[x][g] += in[x * stride + shift][g] where that exists.
+void Int8Conv::add_row(const uint32_t* in, int shift, uint32_t* total) const noexcept {
+  const int stride = p_.window.stride_w, groups = p_.groups;
+  const int first = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
+  const int last = std::min(p_.ow, shape_.iw > shift ? (shape_.iw - 1 - shift) / stride + 1 : 0);
+  if (first >= last) return;
+  if (stride == 1) {
+    in += int64_t{first + shift} * groups;
+    total += int64_t{first} * groups;
+    for (int64_t i = 0; i < int64_t{last - first} * groups; ++i) total[i] += in[i];
+    return;
+  }
+  for (int x = first; x < last; ++x) {
+    const uint32_t* from = in + (int64_t{x} * stride + shift) * groups;
+    for (int g = 0; g < groups; ++g) total[int64_t{x} * groups + g] += from[g];
   }
 }
 
@@ -198,14 +232,19 @@ void Int8Conv::finish(const int32_t* raw, const int32_t* window_sums, int batch,
   const int group_oc = p_.oc / p_.groups, parts = digits_.parts;
   const int64_t rows = int64_t{batch} * p_.oh;
   const auto* bias = reinterpret_cast<const uint32_t*>(bias_.data());
+  const auto factor = static_cast<uint32_t>(value_factor_);
 #pragma omp parallel for num_threads(team) if (team > 1)
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t pixel = row * p_.ow; pixel < (row + 1) * p_.ow; ++pixel) {
       const auto* in = reinterpret_cast<const uint32_t*>(raw) + pixel * shape_.oc;
       auto* out = reinterpret_cast<uint32_t*>(acc) + pixel * p_.oc;
+      const auto* sums = reinterpret_cast<const uint32_t*>(window_sums) + pixel * p_.groups;
+      if (group_oc == 1 && parts == 1 && window_sums != nullptr) {
+        for (int o = 0; o < p_.oc; ++o) out[o] = (in[o] << mul_shift_) + factor * sums[o] + bias[o];
+        continue;
+      }
       for (int g = 0; g < p_.groups; ++g, in += parts * group_oc) {
-        const uint32_t sum = window_sums == nullptr ? 0 : static_cast<uint32_t>(window_sums[pixel * p_.groups + g]);
-        const uint32_t shared = static_cast<uint32_t>(value_factor_) * sum;
+        const uint32_t shared = window_sums == nullptr ? 0 : factor * sums[g];
         const int first = g * group_oc;
         for (int o = 0; o < group_oc; ++o) out[first + o] = (in[o] << mul_shift_) + shared + bias[first + o];
         for (int part = 1; part < parts; ++part) {
@@ -248,11 +287,12 @@ template <Isa kIsa>
 std::string refuses(const ConvProblem& problem, Isa cap) {
   const Isa held = cap_onednn(cap);
   if (held != kIsa) return fmt::format("oneDNN is held to {} in this process", to_string(held));
-  const int max_code = (1 << problem.a_bits) - 1;
-  if (int64_t{3} * max_code * problem.reduction() > kFloatExact) return "its sums exceed the 2^24 that oneDNN keeps exact";
   try {
-    const std::string name = OnednnConv::implementation(shape_of(problem, 1));
-    return name.starts_with("ref") ? "oneDNN has only its reference code for this shape" : "";
+    const std::vector<std::string> names = OnednnConv::implementations(shape_of(problem, 1));
+    if (any_starts_with(names, "ref", true)) return "oneDNN has only its reference code for this shape";
+    const int64_t smallest_digits = int64_t{3} * ((1 << problem.a_bits) - 1) * problem.reduction();
+    const bool exact = smallest_digits <= kFloatExact || !limits_of(problem, names, held).passes_float;
+    return exact ? "" : "its sums exceed the 2^24 that oneDNN keeps exact";
   } catch (const Error& error) {
     return error.what();
   }

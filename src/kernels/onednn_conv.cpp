@@ -104,10 +104,17 @@ OnednnConv::OnednnConv(const OnednnShape& shape, const void* weights, const floa
 
 OnednnConv::~OnednnConv() = default;
 
-std::string OnednnConv::implementation(const OnednnShape& shape) {
+std::vector<std::string> OnednnConv::implementations(const OnednnShape& shape) {
   return translate(shape, [&] {
-    const ScopedThreads scope(1);
-    return std::string(describe(shape, 1, shape.is_float).impl_info_str());
+    std::vector<std::string> names;
+    for (int batch : {1, shape.max_batch}) {
+      for (int threads : {1, shape.max_threads == 0 ? max_threads() : shape.max_threads}) {
+        const ScopedThreads scope(threads);
+        const std::string name = describe(shape, batch, shape.is_float).impl_info_str();
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+      }
+    }
+    return names;
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/isa.h"
 #include "program/program.h"
@@ -25,8 +26,9 @@ class OnednnConv {
   OnednnConv(const OnednnShape& shape, const void* weights, const float* bias);
   ~OnednnConv();
 
-  /// Name of the implementation that oneDNN picks for one image, e.g. "jit:avx512_core_vnni"; throws kUnsupported when it has none.
-  static std::string implementation(const OnednnShape& shape);
+  /// Names of the implementations that oneDNN picks, e.g. "jit:avx512_core_vnni", without duplicates: first the one for one image on one
+  /// thread. Throws kUnsupported when it has none.
+  static std::vector<std::string> implementations(const OnednnShape& shape);
 
   /// Images that execute() may take at once: max_batch when `remaining` suffices, otherwise 1.
   int next_batch(int remaining) const noexcept;

@@ -91,26 +91,42 @@ const std::vector<KernelEntry>& conv_kernels() {
   return all;
 }
 
+namespace {
+
+// Bit planes: part of the words' bits and of the vectors' lanes that carry channels.
+double used_fraction(const ConvProblem& p, int lanes) {
+  const auto fill = [](int used, int unit) { return double(used) / ((used + unit - 1) / unit * unit); };
+  return fill(p.ic / p.groups, 32) * fill(p.oc / p.groups, lanes);
+}
+
+// Without VNNI, 16-bit pair sums that could saturate cost a second convolution.
+bool needs_two_digits(const ConvProblem& p) {
+  const int max_weight = std::max(std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1)));
+  return 2 * ((1 << p.a_bits) - 1) * std::min(max_weight, 128) > 32767;
+}
+
+}  // namespace
+
 double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
   const double planes = problem.w_bits * problem.a_bits;
   switch (entry.family) {
     case Family::kReference: return 0.1;
     case Family::kBitplane:
       switch (entry.isa) {
-        case Isa::kVnni:
-        case Isa::kAmx: return 900 / planes;
-        case Isa::kAvx512:
-        case Isa::kAvx2: return 340 / planes;
-        case Isa::kNeon: return 150 / planes;
-        case Isa::kScalar: return 10 / planes;
+        case Isa::kAmx:
+        case Isa::kVnni: return 900 / planes * used_fraction(problem, 16);
+        case Isa::kAvx512: return 350 / planes * used_fraction(problem, 16);
+        case Isa::kAvx2: return 320 / planes * used_fraction(problem, 8);
+        case Isa::kNeon: return 150 / planes * used_fraction(problem, 4);
+        case Isa::kScalar: return 10 / planes * used_fraction(problem, 1);
       }
       break;
     case Family::kInt8:
       switch (entry.isa) {
         case Isa::kAmx: return 1300;
         case Isa::kVnni: return 330;
-        case Isa::kAvx512: return 150;
-        default: return 110;
+        case Isa::kAvx512: return needs_two_digits(problem) ? 75 : 150;
+        default: return needs_two_digits(problem) ? 55 : 110;
       }
   }
   return 0;
