@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -49,26 +51,32 @@ std::vector<std::string> list_classes(const fs::path& split_dir) {
   return names;
 }
 
+/// "SIZE/SECONDS/NANOSECONDS" of the last change, in one call to the system: there may be millions of files.
+std::string size_and_time(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) fail(ErrorCode::kIo, "cannot read {}", printable(path.string()));
+  return fmt::format("{}/{}/{}", info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+}
+
 Listing list_files(const fs::path& split_dir, const std::vector<std::string>& classes) {
   Listing listing;
   for (size_t label = 0; label < classes.size(); ++label) {
     const fs::path class_dir = split_dir / classes[label];
-    std::vector<fs::directory_entry> entries;
+    std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(class_dir)) {
-      if (is_image_name(entry.path()) && entry.is_regular_file()) entries.push_back(entry);
+      if (is_image_name(entry.path()) && entry.is_regular_file())
+        names.push_back(entry.path().filename().string());
     }
-    if (entries.empty()) {
+    if (names.empty()) {
       fail(ErrorCode::kBadInput, "class folder {} has no jpeg or png files; add some or remove the folder",
            printable(class_dir.string()));
     }
-    std::sort(entries.begin(), entries.end());
-    for (const auto& entry : entries) {
-      // '/' cannot be part of a name, so different listings have different texts.
-      listing.fingerprint_text +=
-          fmt::format("{}/{}/{}/{}\n", classes[label], entry.path().filename().string(), entry.file_size(),
-                      entry.last_write_time().time_since_epoch().count());
-      listing.files.push_back(entry.path());
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names) {
+      listing.files.push_back(class_dir / name);
       listing.labels.push_back(static_cast<int32_t>(label));
+      listing.fingerprint_text +=
+          fmt::format("{}/{}/{}\n", classes[label], name, size_and_time(listing.files.back()));
     }
   }
   return listing;
