@@ -100,7 +100,9 @@ class Inference {
     if (a.size() < 2 || b.size() < 2 || a.back() != b[b.size() - 2]) {
       bad("operands {} and {} do not multiply", to_string(a), to_string(b));
     }
-    Dims out = broadcast(Dims(a.begin(), a.end() - 2), Dims(b.begin(), b.end() - 2));
+    Dims out(a.begin(), a.end() - 2);
+    if (out != Dims(b.begin(), b.end() - 2))
+      bad("operands {} and {} differ in leading dims", to_string(a), to_string(b));
     out.push_back(a[a.size() - 2]);
     out.push_back(b.back());
     return out;
