@@ -1,0 +1,192 @@
+// One source for every vector instruction set: Highway includes this file once per target.
+#include "runtime/row_ops.h"
+
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/row_ops.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace bitstrata::runtime {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Calls body(tag, index) on whole vectors and then on single elements.
+template <typename Body>
+HWY_INLINE void for_each(size_t count, const Body& body) {
+  const hn::ScalableTag<float> d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) body(one, i);
+}
+
+template <typename D>
+HWY_INLINE hn::Vec<D> load_codes(D d, const uint8_t* v, int zero, float scale) {
+  const hn::Rebind<uint8_t, D> d8;
+  const hn::Rebind<int32_t, D> d32;
+  const auto integers = hn::Add(hn::PromoteTo(d32, hn::LoadU(d8, v)), hn::Set(d32, zero));
+  return hn::Mul(hn::ConvertTo(d, integers), hn::Set(d, scale));
+}
+
+// Not Min and Max, whose treatment of NaN and of -0 differs between instruction sets.
+template <typename V>
+HWY_INLINE V clip_vector(V y, V a, V b) {
+  return hn::IfThenElse(hn::Gt(y, a), hn::IfThenElse(hn::Lt(y, b), y, b), a);
+}
+
+struct AddOp {
+  template <typename V>
+  static HWY_INLINE V apply(V y, V t) { return hn::Add(y, t); }
+};
+struct SubtractOp {
+  template <typename V>
+  static HWY_INLINE V apply(V y, V t) { return hn::Sub(y, t); }
+};
+struct ReverseSubtractOp {
+  template <typename V>
+  static HWY_INLINE V apply(V y, V t) { return hn::Sub(t, y); }
+};
+struct MultiplyOp {
+  template <typename V>
+  static HWY_INLINE V apply(V y, V t) { return hn::Mul(y, t); }
+};
+struct DivideOp {
+  template <typename V>
+  static HWY_INLINE V apply(V y, V t) { return hn::Div(y, t); }
+};
+
+template <typename Op>
+void vector_op(float* y, const float* t, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(Op::apply(hn::LoadU(d, y + i), hn::LoadU(d, t + i)), d, y + i);
+  });
+}
+
+template <typename Op>
+void scalar_op(float* y, float t, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR { hn::StoreU(Op::apply(hn::LoadU(d, y + i), hn::Set(d, t)), d, y + i); });
+}
+
+template <typename Op>
+void codes_op(float* y, const uint8_t* v, int zero, float scale, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(Op::apply(hn::LoadU(d, y + i), load_codes(d, v + i, zero, scale)), d, y + i);
+  });
+}
+
+void convert(const int32_t* acc, float* y, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const hn::Rebind<int32_t, decltype(d)> d32;
+    hn::StoreU(hn::ConvertTo(d, hn::LoadU(d32, acc + i)), d, y + i);
+  });
+}
+
+void scale(const int32_t* acc, const float* mul, const float* add, float* y, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const hn::Rebind<int32_t, decltype(d)> d32;
+    const auto scaled = hn::Mul(hn::ConvertTo(d, hn::LoadU(d32, acc + i)), hn::LoadU(d, mul + i));
+    hn::StoreU(hn::Add(scaled, hn::LoadU(d, add + i)), d, y + i);
+  });
+}
+
+void load(const uint8_t* v, int zero, float factor, float* y, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR { hn::StoreU(load_codes(d, v + i, zero, factor), d, y + i); });
+}
+
+void clip(float* y, float a, float b, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(clip_vector(hn::LoadU(d, y + i), hn::Set(d, a), hn::Set(d, b)), d, y + i);
+  });
+}
+
+template <typename V>
+HWY_INLINE V leaky(V y, V slope, V zero) {
+  return hn::IfThenElse(hn::Ge(y, zero), y, hn::Mul(y, slope));
+}
+
+void leaky_relu(float* y, float slope, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(leaky(hn::LoadU(d, y + i), hn::Set(d, slope), hn::Zero(d)), d, y + i);
+  });
+}
+
+void prelu(float* y, const float* slope, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(leaky(hn::LoadU(d, y + i), hn::LoadU(d, slope + i), hn::Zero(d)), d, y + i);
+  });
+}
+
+void hard_sigmoid(float* y, float a, float b, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const auto sum = hn::Add(hn::Mul(hn::LoadU(d, y + i), hn::Set(d, a)), hn::Set(d, b));
+    hn::StoreU(clip_vector(sum, hn::Zero(d), hn::Set(d, 1.0f)), d, y + i);
+  });
+}
+
+void hard_swish(float* y, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const auto x = hn::LoadU(d, y + i);
+    const auto h = hn::Add(hn::Mul(x, hn::Set(d, 0.16666667f)), hn::Set(d, 0.5f));
+    hn::StoreU(hn::Mul(x, clip_vector(h, hn::Zero(d), hn::Set(d, 1.0f))), d, y + i);
+  });
+}
+
+void store(const float* y, float inverse, int zero, int max_code, uint8_t* v, size_t count) {
+  const float low = static_cast<float>(zero), high = static_cast<float>(zero + max_code);
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const hn::Rebind<int32_t, decltype(d)> d32;
+    const hn::Rebind<uint8_t, decltype(d)> d8;
+    const auto rounded = hn::Round(hn::Mul(hn::LoadU(d, y + i), hn::Set(d, inverse)));
+    const auto clamped = clip_vector(rounded, hn::Set(d, low), hn::Set(d, high));
+    hn::StoreU(hn::DemoteTo(d8, hn::Sub(hn::ConvertTo(d32, clamped), hn::Set(d32, zero))), d8, v + i);
+  });
+}
+
+const RowOps& table() {
+  static const RowOps ops = {
+      convert,
+      scale,
+      load,
+      {vector_op<AddOp>, vector_op<SubtractOp>, vector_op<ReverseSubtractOp>, vector_op<MultiplyOp>, vector_op<DivideOp>},
+      {scalar_op<AddOp>, scalar_op<SubtractOp>, scalar_op<ReverseSubtractOp>, scalar_op<MultiplyOp>, scalar_op<DivideOp>},
+      {codes_op<AddOp>, codes_op<SubtractOp>, codes_op<ReverseSubtractOp>, codes_op<MultiplyOp>, codes_op<DivideOp>},
+      clip,
+      leaky_relu,
+      prelu,
+      hard_sigmoid,
+      hard_swish,
+      store,
+      hwy::TargetName(HWY_TARGET)};
+  return ops;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace bitstrata::runtime
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace bitstrata::runtime {
+
+const RowOps& row_ops(Isa cap) {
+  struct Candidate {
+    Isa isa;
+    int64_t needs;
+    const RowOps& (*get)();
+  };
+  static const Candidate candidates[] = {
+      {Isa::kAvx512, HWY_AVX3, HWY_CHOOSE_AVX3(table)},
+      {Isa::kAvx2, HWY_AVX2, HWY_CHOOSE_AVX2(table)},
+      {Isa::kNeon, HWY_NEON, HWY_CHOOSE_NEON(table)},
+  };
+  for (const Candidate& candidate : candidates) {
+    if (cap < candidate.isa || candidate.get == nullptr) continue;
+    if ((hwy::SupportedTargets() & candidate.needs) != 0) return candidate.get();
+  }
+  return HWY_STATIC_DISPATCH(table)();
+}
+
+}  // namespace bitstrata::runtime
+#endif
