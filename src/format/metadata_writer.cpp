@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <utility>
@@ -90,14 +91,28 @@ class Writer {
   }
 
  private:
+  /// FlatBuffers only asserts that its 2 GiB are not exceeded.
+  void expect_room(size_t size_bytes) const {
+    if (size_bytes > kMaxMetadataBytes - std::min<uint64_t>(builder_.GetSize(), kMaxMetadataBytes)) {
+      fail(ErrorCode::kUnsupported,
+           "the network has more than {} bytes of names, indices and ops, a .bst file holds no more; "
+           "shorten names and gather indices",
+           kMaxMetadataBytes);
+    }
+  }
+
   template <typename T>
   Offset<flatbuffers::Vector<T>> vector_of(const std::vector<T>& values) {
-    return values.empty() ? Offset<flatbuffers::Vector<T>>() : builder_.CreateVector(values);
+    if (values.empty()) return {};
+    expect_room(values.size() * sizeof(T));
+    return builder_.CreateVector(values);
   }
 
   template <typename T>
   Offset<flatbuffers::Vector<const T*>> structs_of(const std::vector<T>& values) {
-    return values.empty() ? Offset<flatbuffers::Vector<const T*>>() : builder_.CreateVectorOfStructs(values);
+    if (values.empty()) return {};
+    expect_room(values.size() * sizeof(T));
+    return builder_.CreateVectorOfStructs(values);
   }
 
   uint32_t add_floats(const std::vector<float>& values) {

@@ -94,6 +94,20 @@ TEST(RoundTrip, InvalidProgramIsNotEncoded) {
   EXPECT_THROW(encode(program), Error);
 }
 
+TEST(RoundTrip, MoreMetadataThanTheFormatHoldsIsRefused) {
+  const int64_t count = 17 << 20;
+  ProgramBuilder b;
+  b.program.input = b.tensor("x", {1});
+  const program::Gather gather{.axis = 0, .indices = std::vector<int64_t>(count)};
+  b.program.outputs = {b.op("gather", gather, {0}, {count})};
+  try {
+    encode(b.program);
+    FAIL() << "68 MiB of indices were encoded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  }
+}
+
 TEST(Size, ResNet20At4BitsFitsItsBudget) {
   const auto program = resnet20_like_program();
   size_t packed_bytes = 0, channels = 0;
