@@ -8,10 +8,13 @@ namespace {
 using program::Step;
 using program::StepKind;
 
-bool is_binary(StepKind kind) { return kind <= StepKind::kDivide; }
+bool is_binary(StepKind kind) {
+  return kind <= StepKind::kDivide;
+}
 
 /// Strides of a tensor of dims `from` along the logical axes of `to` that it is broadcast to from the right.
-std::vector<int64_t> broadcast_strides(const Dims& from, const Dims& to, const std::vector<int64_t>& strides) {
+std::vector<int64_t> broadcast_strides(const Dims& from, const Dims& to,
+                                       const std::vector<int64_t>& strides) {
   std::vector<int64_t> result(to.size(), 0);
   const size_t missing = to.size() - from.size();
   for (size_t i = 0; i < from.size(); ++i) {
@@ -59,19 +62,22 @@ Source::Source(const Preparation& preparation, TensorId id, const Dims& dims, co
   const std::vector<int64_t> own = physical_strides(dims);
   bool dense = true;
   for (size_t i = 0; i < dims.size(); ++i) dense = dense && (dims[i] == 1 || strides[i] == own[i]);
-  if (dense) mode_ = Mode::kDense;
-  else set_axes(strides, dims);
+  if (dense)
+    mode_ = Mode::kDense;
+  else
+    set_axes(strides, dims);
 }
 
-Source::Source(const Preparation& preparation, const std::vector<float>& values, size_t axis, const Dims& dims, const Tiling& tiling)
+Source::Source(const Preparation& preparation, const std::vector<float>& values, size_t axis,
+               const Dims& dims, const Tiling& tiling)
     : ops_(&preparation.ops), inner_(tiling.inner()) {
   std::vector<int64_t> strides(dims.size(), 0);
   if (values.size() > 1) strides[axis] = 1;
   set_constant(values, strides, dims, tiling);
 }
 
-void Source::set_constant(const std::vector<float>& values, const std::vector<int64_t>& strides, const Dims& dims,
-                          const Tiling& tiling) {
+void Source::set_constant(const std::vector<float>& values, const std::vector<int64_t>& strides,
+                          const Dims& dims, const Tiling& tiling) {
   if (values.size() == 1) {
     mode_ = Mode::kScalar;
     scalar_ = values[0];
@@ -85,7 +91,8 @@ void Source::set_constant(const std::vector<float>& values, const std::vector<in
   // The same in every row: as many rows as a tile has, so that a tile is one run.
   const int64_t period = std::max(inner_, tiling.max_tile_elems());
   own_.resize(static_cast<size_t>(period));
-  for (int64_t i = 0; i < period; ++i) own_[static_cast<size_t>(i)] = values[static_cast<size_t>(i % inner_ * inner_stride_)];
+  for (int64_t i = 0; i < period; ++i)
+    own_[static_cast<size_t>(i)] = values[static_cast<size_t>(i % inner_ * inner_stride_)];
   mode_ = Mode::kPeriodic;
 }
 
@@ -104,9 +111,11 @@ const uint8_t* Source::dense_codes(const Context& context, int64_t image, Tiling
   return context.data<uint8_t>(tensor_) + image * image_elems_ + tile.begin;
 }
 
-const float* Source::values(const Context& context, int64_t image, Tiling::Tile tile, float* buffer) const noexcept {
+const float* Source::values(const Context& context, int64_t image, Tiling::Tile tile,
+                            float* buffer) const noexcept {
   if (mode_ == Mode::kPeriodic) return own_.data() + tile.begin % inner_;
-  if (mode_ == Mode::kDense && !code_) return context.data<float>(tensor_) + image * image_elems_ + tile.begin;
+  if (mode_ == Mode::kDense && !code_)
+    return context.data<float>(tensor_) + image * image_elems_ + tile.begin;
   fill(context, image, tile, buffer);
   return buffer;
 }
@@ -181,24 +190,28 @@ Epilogue::Epilogue(const Preparation& preparation, const program::Op& op, Scratc
   scratch_offset_ = scratch.reserve(static_cast<size_t>(threads_) * thread_bytes_);
 }
 
-void Epilogue::prepend(StepKind kind, Source source) { steps_.insert(steps_.begin(), PreparedStep{kind, std::move(source)}); }
+void Epilogue::prepend(StepKind kind, Source source) {
+  steps_.insert(steps_.begin(), PreparedStep{kind, std::move(source)});
+}
 
-void Epilogue::finish(const Context& context, int64_t image, Tiling::Tile tile, float* y, float* t) const noexcept {
+void Epilogue::finish(const Context& context, int64_t image, Tiling::Tile tile, float* y,
+                      float* t) const noexcept {
   for (const PreparedStep& step : steps_) apply(step, context, image, tile, y, t);
   const auto count = static_cast<size_t>(tile.count);
   for (const Store& store : stores_) {
     const int64_t at = image * elems_ + tile.begin;
     if (store.code) {
       const quant::CodeType& code = *store.code;
-      ops_->store(y, code.inverse_scale(), code.zero, code.max_code(), context.data<uint8_t>(store.tensor) + at, count);
+      ops_->store(y, code.inverse_scale(), code.zero, code.max_code(),
+                  context.data<uint8_t>(store.tensor) + at, count);
     } else {
       std::copy_n(y, count, context.data<float>(store.tensor) + at);
     }
   }
 }
 
-void Epilogue::apply(const PreparedStep& step, const Context& context, int64_t image, Tiling::Tile tile, float* y,
-                     float* t) const noexcept {
+void Epilogue::apply(const PreparedStep& step, const Context& context, int64_t image, Tiling::Tile tile,
+                     float* y, float* t) const noexcept {
   const auto count = static_cast<size_t>(tile.count);
   if (is_binary(step.kind)) {
     const auto op = static_cast<size_t>(step.kind);
@@ -212,13 +225,24 @@ void Epilogue::apply(const PreparedStep& step, const Context& context, int64_t i
     return;
   }
   switch (step.kind) {
-    case StepKind::kClip: ops_->clip(y, step.a, step.b, count); break;
-    case StepKind::kLeakyRelu: ops_->leaky_relu(y, step.a, count); break;
-    case StepKind::kPRelu: ops_->prelu(y, step.source->values(context, image, tile, t), count); break;
-    case StepKind::kHardSigmoid: ops_->hard_sigmoid(y, step.a, step.b, count); break;
-    case StepKind::kHardSwish: ops_->hard_swish(y, count); break;
+    case StepKind::kClip:
+      ops_->clip(y, step.a, step.b, count);
+      break;
+    case StepKind::kLeakyRelu:
+      ops_->leaky_relu(y, step.a, count);
+      break;
+    case StepKind::kPRelu:
+      ops_->prelu(y, step.source->values(context, image, tile, t), count);
+      break;
+    case StepKind::kHardSigmoid:
+      ops_->hard_sigmoid(y, step.a, step.b, count);
+      break;
+    case StepKind::kHardSwish:
+      ops_->hard_swish(y, count);
+      break;
     default:
-      for (size_t i = 0; i < count; ++i) y[i] = static_cast<float>(program::apply(step.function, y[i], step.a));
+      for (size_t i = 0; i < count; ++i)
+        y[i] = static_cast<float>(program::apply(step.function, y[i], step.a));
   }
 }
 

@@ -11,7 +11,8 @@
 
 namespace bitstrata::runtime {
 
-/// Elements of one image that are processed together: whole rows of the innermost axis, or a part of one row when it is long.
+/// Elements of one image that are processed together: whole rows of the innermost axis, or a part of one row
+/// when it is long.
 class Tiling {
  public:
   explicit Tiling(const Dims& dims);
@@ -34,7 +35,8 @@ class Source {
   /// A tensor broadcast from the right to `dims`.
   Source(const Preparation& preparation, TensorId id, const Dims& dims, const Tiling& tiling);
   /// One value, or one per index of the logical axis `axis` of `dims`.
-  Source(const Preparation& preparation, const std::vector<float>& values, size_t axis, const Dims& dims, const Tiling& tiling);
+  Source(const Preparation& preparation, const std::vector<float>& values, size_t axis, const Dims& dims,
+         const Tiling& tiling);
 
   bool is_scalar() const noexcept { return mode_ == Mode::kScalar; }
   float scalar() const noexcept { return scalar_; }
@@ -50,7 +52,8 @@ class Source {
  private:
   enum class Mode { kScalar, kPeriodic, kDense, kGather };
 
-  void set_constant(const std::vector<float>& values, const std::vector<int64_t>& strides, const Dims& dims, const Tiling& tiling);
+  void set_constant(const std::vector<float>& values, const std::vector<int64_t>& strides, const Dims& dims,
+                    const Tiling& tiling);
   void set_axes(const std::vector<int64_t>& strides, const Dims& dims);
   void gather(const Context& context, int64_t image, Tiling::Tile tile, float* target) const noexcept;
   void gather_row(const void* base, int64_t first, int64_t count, float* target) const noexcept;
@@ -78,8 +81,9 @@ class Epilogue {
 
   const Tiling& tiling() const noexcept { return tiling_; }
 
-  /// For images first..first + count - 1: fill(image, tile, y, sums) writes the running value of a tile to y, then come steps and stores.
-  /// `sums` is working memory of 8 bytes per element of the tile. The source of fill() for image i is its own affair.
+  /// For images first..first + count - 1: fill(image, tile, y, sums) writes the running value of a tile to y,
+  /// then come steps and stores. `sums` is working memory of 8 bytes per element of the tile. The source of
+  /// fill() for image i is its own affair.
   template <typename Fill>
   void run(const Context& context, int64_t first, int64_t count, const Fill& fill) const noexcept {
     const int64_t tiles = tiling_.tiles();
@@ -109,7 +113,8 @@ class Epilogue {
   static constexpr int64_t kSerialElems = 8192;
 
   void finish(const Context& context, int64_t image, Tiling::Tile tile, float* y, float* t) const noexcept;
-  void apply(const PreparedStep& step, const Context& context, int64_t image, Tiling::Tile tile, float* y, float* t) const noexcept;
+  void apply(const PreparedStep& step, const Context& context, int64_t image, Tiling::Tile tile, float* y,
+             float* t) const noexcept;
 
   const RowOps* ops_;
   int threads_;

@@ -79,11 +79,16 @@ class Executor {
 };
 
 /// One maker per group of kinds; each takes ops of its kinds only.
-std::unique_ptr<Executor> make_layer(const Preparation& preparation, const program::Op& op);        ///< conv, linear
-std::unique_ptr<Executor> make_pool(const Preparation& preparation, const program::Op& op);         ///< average, mean, max
-std::unique_ptr<Executor> make_elementwise(const Preparation& preparation, const program::Op& op);  ///< elementwise, lookup
-std::unique_ptr<Executor> make_float_op(const Preparation& preparation, const program::Op& op);     ///< softmax, matmul
-std::unique_ptr<Executor> make_movement(const Preparation& preparation, const program::Op& op);     ///< the other data movement
+std::unique_ptr<Executor> make_layer(const Preparation& preparation,
+                                     const program::Op& op);  ///< conv, linear
+std::unique_ptr<Executor> make_pool(const Preparation& preparation,
+                                    const program::Op& op);  ///< average, mean, max
+std::unique_ptr<Executor> make_elementwise(const Preparation& preparation,
+                                           const program::Op& op);  ///< elementwise, lookup
+std::unique_ptr<Executor> make_float_op(const Preparation& preparation,
+                                        const program::Op& op);  ///< softmax, matmul
+std::unique_ptr<Executor> make_movement(const Preparation& preparation,
+                                        const program::Op& op);  ///< the other data movement
 
 /// True when the output of a Reshape lies like its input, so that both can share memory.
 bool is_alias(const program::Program& program, const program::Op& op);

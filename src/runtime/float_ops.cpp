@@ -10,11 +10,13 @@ using program::Op;
 class ElementwiseExecutor final : public Executor {
  public:
   ElementwiseExecutor(const Preparation& p, const Op& op)
-      : epilogue_(p, op, scratch_), source_(p, op.inputs[0], p.tensor(op.outputs[0]).dims, epilogue_.tiling()) {}
+      : epilogue_(p, op, scratch_),
+        source_(p, op.inputs[0], p.tensor(op.outputs[0]).dims, epilogue_.tiling()) {}
 
   void run(const Context& context) const noexcept override {
-    epilogue_.run(context, 0, context.n,
-                  [&](int64_t image, Tiling::Tile tile, float* y, void*) { source_.fill(context, image, tile, y); });
+    epilogue_.run(context, 0, context.n, [&](int64_t image, Tiling::Tile tile, float* y, void*) {
+      source_.fill(context, image, tile, y);
+    });
   }
 
  private:
@@ -52,7 +54,8 @@ class SoftmaxExecutor final : public Executor {
     elems_ = program::elements(dims);
     length_ = dims[axis];
     stride_ = physical_strides(dims)[axis];
-    result_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch) * static_cast<size_t>(elems_) * sizeof(float));
+    result_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch) * static_cast<size_t>(elems_) *
+                                      sizeof(float));
   }
 
   void run(const Context& context) const noexcept override {
@@ -86,15 +89,18 @@ class SoftmaxExecutor final : public Executor {
 /// Works on row-major copies of one image's matrices.
 class MatMulExecutor final : public Executor {
  public:
-  MatMulExecutor(const Preparation& p, const Op& op) : threads_(p.options.threads), epilogue_(p, op, scratch_) {
-    const Dims &a = p.tensor(op.inputs[0]).dims, &b = p.tensor(op.inputs[1]).dims, &out = p.tensor(op.outputs[0]).dims;
+  MatMulExecutor(const Preparation& p, const Op& op)
+      : threads_(p.options.threads), epilogue_(p, op, scratch_) {
+    const Dims &a = p.tensor(op.inputs[0]).dims, &b = p.tensor(op.inputs[1]).dims,
+               &out = p.tensor(op.outputs[0]).dims;
     m_ = a[a.size() - 2], k_ = a.back(), n_ = b.back();
     matrices_ = program::elements(a) / (m_ * k_);
     left_.emplace(operand(p, op.inputs[0], a));
     right_.emplace(operand(p, op.inputs[1], b));
     out_.emplace(out, row_major_strides(out), physical_strides(out));
     out_elems_ = program::elements(out);
-    row_major_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch * out_elems_) * sizeof(float));
+    row_major_offset_ =
+        scratch_.reserve(static_cast<size_t>(p.options.max_batch * out_elems_) * sizeof(float));
     result_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch * out_elems_) * sizeof(float));
   }
 

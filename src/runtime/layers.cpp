@@ -25,7 +25,8 @@ Geometry geometry(const Preparation& p, const Op& op) {
   const Dims &in = p.tensor(op.inputs[0]).dims, &out = p.tensor(op.outputs[0]).dims;
   const auto size = [](int64_t dim) { return static_cast<int>(dim); };
   if (const auto* conv = std::get_if<program::Conv>(&op.kind)) {
-    return {size(in[0]), size(in[1]), size(in[2]), size(out[0]), size(out[1]), size(out[2]), conv->groups, conv->window};
+    return {size(in[0]),  size(in[1]),  size(in[2]),  size(out[0]),
+            size(out[1]), size(out[2]), conv->groups, conv->window};
   }
   const int rows = size(program::elements(in) / in.back());
   return {size(in.back()), 1, rows, size(out.back()), 1, rows, 1, {}};
@@ -46,8 +47,8 @@ const std::vector<float>& add(const Op& op) {
   return std::get<program::Linear>(op.kind).add;
 }
 
-/// Common part: passes over the batch, and for a Linear on rank 3, which is not row-major in memory, the reordering around it.
-/// Input: uint8_t or float elements; results: int32_t or float.
+/// Common part: passes over the batch, and for a Linear on rank 3, which is not row-major in memory, the
+/// reordering around it. Input: uint8_t or float elements; results: int32_t or float.
 template <typename Input, typename Result>
 class Layer : public Executor {
  public:
@@ -57,7 +58,8 @@ class Layer : public Executor {
         in_elems_(program::elements(p.tensor(input_).dims)),
         out_elems_(program::elements(p.tensor(op.outputs[0]).dims)),
         epilogue_(p, op, scratch_) {
-    const int64_t wanted = std::max<int64_t>(1, threads_ * kPassBytes / (out_elems_ * int64_t{sizeof(Result)}));
+    const int64_t wanted =
+        std::max<int64_t>(1, threads_ * kPassBytes / (out_elems_ * int64_t{sizeof(Result)}));
     pass_images_ = static_cast<int>(std::min<int64_t>(wanted, p.options.max_batch));
     results_offset_ = scratch_.reserve(static_cast<size_t>(pass_images_ * out_elems_) * sizeof(Result));
     const Dims &in = p.tensor(input_).dims, &out = p.tensor(op.outputs[0]).dims;
@@ -88,7 +90,8 @@ class Layer : public Executor {
   }
 
  protected:
-  virtual void compute(const Input* source, int count, Result* results, std::byte* scratch) const noexcept = 0;
+  virtual void compute(const Input* source, int count, Result* results,
+                       std::byte* scratch) const noexcept = 0;
   virtual void finish(const Context& context, int first, int count, const Result* results) const noexcept = 0;
 
   TensorId input_;
@@ -142,7 +145,8 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   std::string kernel_name() const override { return name_; }
 
  private:
-  void compute(const uint8_t* source, int count, int32_t* results, std::byte* scratch) const noexcept override {
+  void compute(const uint8_t* source, int count, int32_t* results,
+               std::byte* scratch) const noexcept override {
     kernel_->run(source, count, results, scratch + kernel_offset_, threads_);
   }
 
@@ -151,7 +155,8 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
       const int32_t* acc = results + (image - first) * out_elems_ + tile.begin;
       const auto elems = static_cast<size_t>(tile.count);
       if (scale_) {
-        ops_->scale(acc, scale_->values(context, image, tile, nullptr), shift_->values(context, image, tile, nullptr), y, elems);
+        ops_->scale(acc, scale_->values(context, image, tile, nullptr),
+                    shift_->values(context, image, tile, nullptr), y, elems);
       } else {
         ops_->convert(acc, y, elems);
       }
@@ -170,8 +175,8 @@ class FloatLayer final : public Layer<float, float> {
   FloatLayer(const Preparation& p, const Op& op) : Layer(p, op) {
     const auto& values = std::get<program::FloatWeights>(weights(op)).values;
     const Geometry g = geometry(p, op);
-    const kernels::FloatConvProblem problem{g.ic, g.ih,     g.iw,     g.oc,         g.oh,    g.ow,
-                                            g.groups, g.window, pass_images_, threads_};
+    const kernels::FloatConvProblem problem{g.ic, g.ih,     g.iw,     g.oc,         g.oh,
+                                            g.ow, g.groups, g.window, pass_images_, threads_};
     conv_ = std::make_unique<kernels::FloatConv>(problem, values, add(op), p.options.isa);
     kernel_offset_ = scratch_.reserve(conv_->scratch_bytes());
   }
@@ -196,7 +201,8 @@ class FloatLayer final : public Layer<float, float> {
 }  // namespace
 
 std::unique_ptr<Executor> make_layer(const Preparation& preparation, const Op& op) {
-  if (std::holds_alternative<program::FloatWeights>(weights(op))) return std::make_unique<FloatLayer>(preparation, op);
+  if (std::holds_alternative<program::FloatWeights>(weights(op)))
+    return std::make_unique<FloatLayer>(preparation, op);
   return std::make_unique<CodeLayer>(preparation, op);
 }
 

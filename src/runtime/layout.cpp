@@ -41,8 +41,8 @@ bool same_order(const Dims& a, const Dims& b) {
   return interleaved(a) == interleaved(b);
 }
 
-StridedCopy::StridedCopy(const Dims& sizes, std::vector<int64_t> from, std::vector<int64_t> to, int64_t from_offset,
-                         int64_t to_offset)
+StridedCopy::StridedCopy(const Dims& sizes, std::vector<int64_t> from, std::vector<int64_t> to,
+                         int64_t from_offset, int64_t to_offset)
     : from_offset_(from_offset), to_offset_(to_offset) {
   std::vector<Axis> axes;
   for (size_t i = 0; i < sizes.size(); ++i) {
@@ -51,7 +51,8 @@ StridedCopy::StridedCopy(const Dims& sizes, std::vector<int64_t> from, std::vect
   std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) { return a.to > b.to; });
   std::vector<Axis> merged;
   for (const Axis& axis : axes) {
-    if (!merged.empty() && merged.back().from == axis.from * axis.size && merged.back().to == axis.to * axis.size) {
+    if (!merged.empty() && merged.back().from == axis.from * axis.size &&
+        merged.back().to == axis.to * axis.size) {
       merged.back() = {merged.back().size * axis.size, axis.from, axis.to};
     } else {
       merged.push_back(axis);

@@ -7,7 +7,8 @@
 
 #include "program/program.h"
 
-/// How tensors lie in memory: rank 3 ([C, H, W]) channels last, every other rank row-major; images one after another.
+/// How tensors lie in memory: rank 3 ([C, H, W]) channels last, every other rank row-major; images one after
+/// another.
 namespace bitstrata::runtime {
 
 using program::Dims;
@@ -25,8 +26,10 @@ bool same_order(const Dims& a, const Dims& b);
 /// A copy between two strided tensors of one image, its axes merged and ordered for the target.
 class StridedCopy {
  public:
-  /// sizes, from and to have one entry per axis; strides in elements, those of the target positive; offsets of the first elements.
-  StridedCopy(const Dims& sizes, std::vector<int64_t> from, std::vector<int64_t> to, int64_t from_offset = 0, int64_t to_offset = 0);
+  /// sizes, from and to have one entry per axis; strides in elements, those of the target positive; offsets
+  /// of the first elements.
+  StridedCopy(const Dims& sizes, std::vector<int64_t> from, std::vector<int64_t> to, int64_t from_offset = 0,
+              int64_t to_offset = 0);
 
   template <typename T>
   void run(const T* source, T* target) const noexcept {

@@ -15,7 +15,8 @@ void check(const Options& options) {
     fail(ErrorCode::kInvalidArgument, "found {} threads, expected 1 to {}", options.threads, kMaxThreads);
   }
   if (options.max_batch < 1 || options.max_batch > kMaxBatch) {
-    fail(ErrorCode::kInvalidArgument, "found a batch of {} images, expected 1 to {}", options.max_batch, kMaxBatch);
+    fail(ErrorCode::kInvalidArgument, "found a batch of {} images, expected 1 to {}", options.max_batch,
+         kMaxBatch);
   }
   const std::vector<Isa>& isas = available_isas();
   if (std::find(isas.begin(), isas.end(), options.isa) == isas.end()) {
@@ -32,7 +33,9 @@ std::unique_ptr<Executor> make_executor(const Preparation& p, const program::Op&
     std::unique_ptr<Executor> operator()(const program::AveragePool&) const { return make_pool(p, op); }
     std::unique_ptr<Executor> operator()(const program::ReduceMean&) const { return make_pool(p, op); }
     std::unique_ptr<Executor> operator()(const program::MaxPool&) const { return make_pool(p, op); }
-    std::unique_ptr<Executor> operator()(const program::Elementwise&) const { return make_elementwise(p, op); }
+    std::unique_ptr<Executor> operator()(const program::Elementwise&) const {
+      return make_elementwise(p, op);
+    }
     std::unique_ptr<Executor> operator()(const program::Lookup&) const { return make_elementwise(p, op); }
     std::unique_ptr<Executor> operator()(const program::Softmax&) const { return make_float_op(p, op); }
     std::unique_ptr<Executor> operator()(const program::MatMul&) const { return make_float_op(p, op); }
@@ -55,9 +58,12 @@ program::Program validated(program::Program program) {
 
 AlignedBuffer::AlignedBuffer(size_t bytes) {
   try {
-    bytes_.reset(static_cast<std::byte*>(::operator new[](std::max(bytes, kAlignmentBytes), std::align_val_t{kAlignmentBytes})));
+    bytes_.reset(static_cast<std::byte*>(
+        ::operator new[](std::max(bytes, kAlignmentBytes), std::align_val_t{kAlignmentBytes})));
   } catch (const std::bad_alloc&) {
-    fail(ErrorCode::kUnsupported, "the network needs {} bytes of memory, which this machine does not give; try a smaller batch", bytes);
+    fail(ErrorCode::kUnsupported,
+         "the network needs {} bytes of memory, which this machine does not give; try a smaller batch",
+         bytes);
   }
 }
 
@@ -81,8 +87,8 @@ PreparedModel::PreparedModel(program::Program program, const Options& options)
   plan();
 }
 
-// A constant that is read like an activation lies there once per image of the batch, as activations do. Step operands are kept by
-// their steps.
+// A constant that is read like an activation lies there once per image of the batch, as activations do. Step
+// operands are kept by their steps.
 size_t PreparedModel::place_constants() {
   std::vector<char> read_as_tensor(program_.tensors.size(), 0);
   for (const program::Op& op : program_.ops) {
@@ -98,7 +104,8 @@ size_t PreparedModel::place_constants() {
   }
   const size_t bytes = plan_memory(blocks);
   for (size_t i = 0; i < blocks.size(); ++i) {
-    locations_[static_cast<size_t>(program_.constants[i].tensor)].offset_bytes = blocks[i].size_bytes == 0 ? bytes : blocks[i].offset_bytes;
+    locations_[static_cast<size_t>(program_.constants[i].tensor)].offset_bytes =
+        blocks[i].size_bytes == 0 ? bytes : blocks[i].offset_bytes;
   }
   constant_bytes_ = bytes;
   return bytes;
@@ -118,7 +125,8 @@ void PreparedModel::fill_constants() {
 }
 
 void PreparedModel::prepare_ops() {
-  Preparation preparation{program_, options_, ops_, std::vector<const std::vector<float>*>(program_.tensors.size(), nullptr)};
+  Preparation preparation{program_, options_, ops_,
+                          std::vector<const std::vector<float>*>(program_.tensors.size(), nullptr)};
   for (const program::Constant& constant : program_.constants) {
     preparation.constants[static_cast<size_t>(constant.tensor)] = &constant.values;
   }
@@ -137,8 +145,10 @@ void PreparedModel::plan() {
   for (size_t i = 0; i < tensors; ++i) root[i] = i;
   const auto create = [&](TensorId id, size_t step) {
     const program::Tensor& tensor = program_.tensors[static_cast<size_t>(id)];
-    const size_t images = static_cast<size_t>(options_.max_batch) * (tensor.code ? sizeof(uint8_t) : sizeof(float));
-    blocks_[static_cast<size_t>(id)] = {static_cast<size_t>(program::elements(tensor.dims)) * images, step, step};
+    const size_t images =
+        static_cast<size_t>(options_.max_batch) * (tensor.code ? sizeof(uint8_t) : sizeof(float));
+    blocks_[static_cast<size_t>(id)] = {static_cast<size_t>(program::elements(tensor.dims)) * images, step,
+                                        step};
   };
   const auto read = [&](TensorId id, size_t step) {
     Block& block = blocks_[root[static_cast<size_t>(id)]];
@@ -151,8 +161,10 @@ void PreparedModel::plan() {
     for (const program::Step& step : op.steps) {
       if (step.operand >= 0) read(step.operand, i + 1);
     }
-    if (executors_[i] == nullptr) root[static_cast<size_t>(op.outputs[0])] = root[static_cast<size_t>(op.inputs[0])];
-    else for (TensorId id : op.outputs) create(id, i + 1);
+    if (executors_[i] == nullptr)
+      root[static_cast<size_t>(op.outputs[0])] = root[static_cast<size_t>(op.inputs[0])];
+    else
+      for (TensorId id : op.outputs) create(id, i + 1);
   }
   for (TensorId id : program_.outputs) read(id, last_step);
   if (options_.keep_all_tensors) {
@@ -165,7 +177,8 @@ void PreparedModel::plan() {
   for (size_t i = 0; i < tensors; ++i) {
     if (!locations_[i].constant) locations_[i].offset_bytes = blocks_[root[i]].offset_bytes;
   }
-  for (size_t i = 0; i < executors_.size(); ++i) scratch_offsets_.push_back(blocks_[tensors + i].offset_bytes);
+  for (size_t i = 0; i < executors_.size(); ++i)
+    scratch_offsets_.push_back(blocks_[tensors + i].offset_bytes);
 }
 
 void PreparedModel::run_op(size_t index, Context context) const noexcept {

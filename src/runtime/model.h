@@ -16,7 +16,9 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(std::byte* bytes) const noexcept { ::operator delete[](bytes, std::align_val_t{kAlignmentBytes}); }
+    void operator()(std::byte* bytes) const noexcept {
+      ::operator delete[](bytes, std::align_val_t{kAlignmentBytes});
+    }
   };
   std::unique_ptr<std::byte[], Free> bytes_;
 };

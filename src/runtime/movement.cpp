@@ -29,8 +29,10 @@ class CopyExecutor : public Executor {
   }
 
   void run(const Context& context) const noexcept override {
-    if (codes_) copy<uint8_t>(context, fill_code_);
-    else copy<float>(context, fill_);
+    if (codes_)
+      copy<uint8_t>(context, fill_code_);
+    else
+      copy<float>(context, fill_);
   }
 
  private:
@@ -63,7 +65,11 @@ class CopyExecutor : public Executor {
 class GatherExecutor final : public Executor {
  public:
   GatherExecutor(const Preparation& p, const Op& op, const program::Gather& gather)
-      : input_(op.inputs[0]), output_(op.outputs[0]), codes_(p.tensor(output_).code), threads_(p.options.threads), indices_(gather.indices) {
+      : input_(op.inputs[0]),
+        output_(op.outputs[0]),
+        codes_(p.tensor(output_).code),
+        threads_(p.options.threads),
+        indices_(gather.indices) {
     const Dims& in = p.tensor(input_).dims;
     length_ = in[static_cast<size_t>(gather.axis)];
     inner_ = physical_strides(in)[static_cast<size_t>(gather.axis)];
@@ -72,8 +78,10 @@ class GatherExecutor final : public Executor {
   }
 
   void run(const Context& context) const noexcept override {
-    if (codes_) take<uint8_t>(context);
-    else take<float>(context);
+    if (codes_)
+      take<uint8_t>(context);
+    else
+      take<float>(context);
   }
 
  private:
@@ -104,17 +112,27 @@ class GatherExecutor final : public Executor {
 class ReshapeExecutor final : public Executor {
  public:
   ReshapeExecutor(const Preparation& p, const Op& op)
-      : input_(op.inputs[0]), output_(op.outputs[0]), codes_(p.tensor(output_).code), threads_(p.options.threads),
-        elems_(program::elements(p.tensor(output_).dims)), to_rows_(to_rows(p.tensor(input_).dims)), from_rows_(from_rows(p.tensor(output_).dims)) {
-    rows_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch * elems_) * (codes_ ? sizeof(uint8_t) : sizeof(float)));
+      : input_(op.inputs[0]),
+        output_(op.outputs[0]),
+        codes_(p.tensor(output_).code),
+        threads_(p.options.threads),
+        elems_(program::elements(p.tensor(output_).dims)),
+        to_rows_(to_rows(p.tensor(input_).dims)),
+        from_rows_(from_rows(p.tensor(output_).dims)) {
+    rows_offset_ = scratch_.reserve(static_cast<size_t>(p.options.max_batch * elems_) *
+                                    (codes_ ? sizeof(uint8_t) : sizeof(float)));
   }
 
   static StridedCopy to_rows(const Dims& in) { return {in, physical_strides(in), row_major_strides(in)}; }
-  static StridedCopy from_rows(const Dims& out) { return {out, row_major_strides(out), physical_strides(out)}; }
+  static StridedCopy from_rows(const Dims& out) {
+    return {out, row_major_strides(out), physical_strides(out)};
+  }
 
   void run(const Context& context) const noexcept override {
-    if (codes_) reshape<uint8_t>(context);
-    else reshape<float>(context);
+    if (codes_)
+      reshape<uint8_t>(context);
+    else
+      reshape<float>(context);
   }
 
  private:
@@ -135,7 +153,9 @@ class ReshapeExecutor final : public Executor {
   size_t rows_offset_ = 0;
 };
 
-bool is_row_major(const Dims& dims) { return same_order(dims, {program::elements(dims)}); }
+bool is_row_major(const Dims& dims) {
+  return same_order(dims, {program::elements(dims)});
+}
 
 /// Adds the parts of one op to `copies`.
 struct PartMaker {
@@ -176,9 +196,12 @@ struct PartMaker {
   }
 
   void operator()(const program::Reshape&) const {
-    if (same_order(in, out)) copies.add_part(p, op.inputs[0], StridedCopy({program::elements(in)}, {1}, {1}));
-    else if (is_row_major(out)) copies.add_part(p, op.inputs[0], ReshapeExecutor::to_rows(in));
-    else copies.add_part(p, op.inputs[0], ReshapeExecutor::from_rows(out));
+    if (same_order(in, out))
+      copies.add_part(p, op.inputs[0], StridedCopy({program::elements(in)}, {1}, {1}));
+    else if (is_row_major(out))
+      copies.add_part(p, op.inputs[0], ReshapeExecutor::to_rows(in));
+    else
+      copies.add_part(p, op.inputs[0], ReshapeExecutor::from_rows(out));
   }
 
   template <typename Other>
@@ -189,13 +212,16 @@ struct PartMaker {
 
 bool is_alias(const program::Program& program, const Op& op) {
   const auto dims = [&](TensorId id) -> const Dims& { return program.tensors[static_cast<size_t>(id)].dims; };
-  return std::holds_alternative<program::Reshape>(op.kind) && same_order(dims(op.inputs[0]), dims(op.outputs[0]));
+  return std::holds_alternative<program::Reshape>(op.kind) &&
+         same_order(dims(op.inputs[0]), dims(op.outputs[0]));
 }
 
 std::unique_ptr<Executor> make_movement(const Preparation& p, const Op& op) {
   const Dims &in = p.tensor(op.inputs[0]).dims, &out = p.tensor(op.outputs[0]).dims;
-  if (const auto* gather = std::get_if<program::Gather>(&op.kind)) return std::make_unique<GatherExecutor>(p, op, *gather);
-  if (std::holds_alternative<program::Reshape>(op.kind) && !same_order(in, out) && !is_row_major(in) && !is_row_major(out)) {
+  if (const auto* gather = std::get_if<program::Gather>(&op.kind))
+    return std::make_unique<GatherExecutor>(p, op, *gather);
+  if (std::holds_alternative<program::Reshape>(op.kind) && !same_order(in, out) && !is_row_major(in) &&
+      !is_row_major(out)) {
     return std::make_unique<ReshapeExecutor>(p, op);
   }
   auto copies = std::make_unique<CopyExecutor>(p, op);

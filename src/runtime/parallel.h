@@ -8,7 +8,8 @@
 
 namespace bitstrata::runtime {
 
-/// Calls body(index, thread) for every index below `count` on up to `threads` OpenMP threads, thread in [0, threads).
+/// Calls body(index, thread) for every index below `count` on up to `threads` OpenMP threads, thread in [0,
+/// threads).
 template <typename Body>
 void parallel_for(int threads, int64_t count, const Body& body) noexcept {
 #ifdef _OPENMP

@@ -26,20 +26,26 @@ struct WindowWalk {
   int64_t channels, ih, iw, ow;
   Window window;
 
-  /// Calls body(offset of the position's first channel) in row-major order and returns the number of positions.
+  /// Calls body(offset of the position's first channel) in row-major order and returns the number of
+  /// positions.
   template <typename Body>
   int64_t each(int64_t pixel, const Body& body) const noexcept {
-    const Span rows = inside(pixel / ow, ih, window.kernel_h, window.stride_h, window.dilation_h, window.pad_top);
-    const Span columns = inside(pixel % ow, iw, window.kernel_w, window.stride_w, window.dilation_w, window.pad_left);
+    const Span rows =
+        inside(pixel / ow, ih, window.kernel_h, window.stride_h, window.dilation_h, window.pad_top);
+    const Span columns =
+        inside(pixel % ow, iw, window.kernel_w, window.stride_w, window.dilation_w, window.pad_left);
     for (int64_t i = 0; i < rows.count; ++i) {
       const int64_t row = (rows.first + i * window.dilation_h) * iw;
-      for (int64_t j = 0; j < columns.count; ++j) body((row + columns.first + j * window.dilation_w) * channels);
+      for (int64_t j = 0; j < columns.count; ++j)
+        body((row + columns.first + j * window.dilation_w) * channels);
     }
     return rows.count * columns.count;
   }
 };
 
-WindowWalk walk(const Dims& in, int64_t ow, const Window& window) { return {in[0], in[1], in[2], ow, window}; }
+WindowWalk walk(const Dims& in, int64_t ow, const Window& window) {
+  return {in[0], in[1], in[2], ow, window};
+}
 
 /// Average pooling, and the mean over both spatial axes as the window that is the whole image.
 class AveragePoolExecutor final : public Executor {
@@ -110,8 +116,10 @@ class ReduceMeanExecutor final : public Executor {
     std::vector<Axis> kept;
     for (size_t i = 0; i < in.size(); ++i) {
       const bool reduced = std::find(axes.begin(), axes.end(), static_cast<int>(i)) != axes.end();
-      if (reduced) reduced_.push_back({in[i], strides[i]});
-      else kept.push_back({in[i], strides[i]});
+      if (reduced)
+        reduced_.push_back({in[i], strides[i]});
+      else
+        kept.push_back({in[i], strides[i]});
       // With keep_dims the output has an axis for each of the input's.
       if (reduced && out.size() == in.size()) kept.push_back({1, 0});
     }
@@ -124,7 +132,8 @@ class ReduceMeanExecutor final : public Executor {
     epilogue_.run(context, 0, context.n, [&](int64_t image, Tiling::Tile tile, float* y, void*) {
       for (int64_t i = 0; i < tile.count; ++i) {
         const int64_t first = image * image_elems_ + offset(outer_, tile.begin + i);
-        y[i] = code_ ? mean(context.data<uint8_t>(input_) + first) : mean(context.data<float>(input_) + first);
+        y[i] =
+            code_ ? mean(context.data<uint8_t>(input_) + first) : mean(context.data<float>(input_) + first);
       }
     });
   }
@@ -165,15 +174,20 @@ class ReduceMeanExecutor final : public Executor {
 class MaxPoolExecutor final : public Executor {
  public:
   MaxPoolExecutor(const Preparation& p, const Op& op, const Window& window)
-      : input_(op.inputs[0]), output_(op.outputs[0]), codes_(p.tensor(input_).code), threads_(p.options.threads) {
+      : input_(op.inputs[0]),
+        output_(op.outputs[0]),
+        codes_(p.tensor(input_).code),
+        threads_(p.options.threads) {
     const Dims& out = p.tensor(output_).dims;
     walk_ = walk(p.tensor(input_).dims, out[2], window);
     oh_ = out[1];
   }
 
   void run(const Context& context) const noexcept override {
-    if (codes_) pool<uint8_t>(context);
-    else pool<float>(context);
+    if (codes_)
+      pool<uint8_t>(context);
+    else
+      pool<float>(context);
   }
 
  private:
@@ -187,7 +201,8 @@ class MaxPoolExecutor final : public Executor {
         bool first = true;
         walk_.each(row % oh_ * walk_.ow + x, [&](int64_t offset) {
           const T* at = source + offset;
-          if (first) std::copy_n(at, channels, target);
+          if (first)
+            std::copy_n(at, channels, target);
           else {
             for (int64_t c = 0; c < channels; ++c) target[c] = at[c] > target[c] ? at[c] : target[c];
           }
@@ -208,9 +223,11 @@ class MaxPoolExecutor final : public Executor {
 
 std::unique_ptr<Executor> make_pool(const Preparation& p, const Op& op) {
   const Dims &in = p.tensor(op.inputs[0]).dims, &out = p.tensor(op.outputs[0]).dims;
-  if (const auto* pool = std::get_if<program::MaxPool>(&op.kind)) return std::make_unique<MaxPoolExecutor>(p, op, pool->window);
+  if (const auto* pool = std::get_if<program::MaxPool>(&op.kind))
+    return std::make_unique<MaxPoolExecutor>(p, op, pool->window);
   if (const auto* pool = std::get_if<program::AveragePool>(&op.kind)) {
-    return std::make_unique<AveragePoolExecutor>(p, op, walk(in, out[2], pool->window), pool->count_include_pad);
+    return std::make_unique<AveragePoolExecutor>(p, op, walk(in, out[2], pool->window),
+                                                 pool->count_include_pad);
   }
   const auto& mean = std::get<program::ReduceMean>(op.kind);
   if (in.size() == 3 && mean.axes == std::vector<int>{1, 2}) {

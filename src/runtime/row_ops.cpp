@@ -1,7 +1,8 @@
 // One source for every vector instruction set: Highway includes this file once per target.
 #include "runtime/row_ops.h"
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/row_ops.cpp"
 #include <hwy/foreach_target.h>
@@ -39,23 +40,33 @@ HWY_INLINE V clip_vector(V y, V a, V b) {
 
 struct AddOp {
   template <typename V>
-  static HWY_INLINE V apply(V y, V t) { return hn::Add(y, t); }
+  static HWY_INLINE V apply(V y, V t) {
+    return hn::Add(y, t);
+  }
 };
 struct SubtractOp {
   template <typename V>
-  static HWY_INLINE V apply(V y, V t) { return hn::Sub(y, t); }
+  static HWY_INLINE V apply(V y, V t) {
+    return hn::Sub(y, t);
+  }
 };
 struct ReverseSubtractOp {
   template <typename V>
-  static HWY_INLINE V apply(V y, V t) { return hn::Sub(t, y); }
+  static HWY_INLINE V apply(V y, V t) {
+    return hn::Sub(t, y);
+  }
 };
 struct MultiplyOp {
   template <typename V>
-  static HWY_INLINE V apply(V y, V t) { return hn::Mul(y, t); }
+  static HWY_INLINE V apply(V y, V t) {
+    return hn::Mul(y, t);
+  }
 };
 struct DivideOp {
   template <typename V>
-  static HWY_INLINE V apply(V y, V t) { return hn::Div(y, t); }
+  static HWY_INLINE V apply(V y, V t) {
+    return hn::Div(y, t);
+  }
 };
 
 template <typename Op>
@@ -67,7 +78,8 @@ void vector_op(float* y, const float* t, size_t count) {
 
 template <typename Op>
 void scalar_op(float* y, float t, size_t count) {
-  for_each(count, [=](auto d, size_t i) HWY_ATTR { hn::StoreU(Op::apply(hn::LoadU(d, y + i), hn::Set(d, t)), d, y + i); });
+  for_each(count, [=](auto d, size_t i)
+                      HWY_ATTR { hn::StoreU(Op::apply(hn::LoadU(d, y + i), hn::Set(d, t)), d, y + i); });
 }
 
 template <typename Op>
@@ -93,7 +105,8 @@ void scale(const int32_t* acc, const float* mul, const float* add, float* y, siz
 }
 
 void load(const uint8_t* v, int zero, float factor, float* y, size_t count) {
-  for_each(count, [=](auto d, size_t i) HWY_ATTR { hn::StoreU(load_codes(d, v + i, zero, factor), d, y + i); });
+  for_each(count,
+           [=](auto d, size_t i) HWY_ATTR { hn::StoreU(load_codes(d, v + i, zero, factor), d, y + i); });
 }
 
 void clip(float* y, float a, float b, size_t count) {
@@ -146,20 +159,22 @@ void store(const float* y, float inverse, int zero, int max_code, uint8_t* v, si
 }
 
 const RowOps& table() {
-  static const RowOps ops = {
-      convert,
-      scale,
-      load,
-      {vector_op<AddOp>, vector_op<SubtractOp>, vector_op<ReverseSubtractOp>, vector_op<MultiplyOp>, vector_op<DivideOp>},
-      {scalar_op<AddOp>, scalar_op<SubtractOp>, scalar_op<ReverseSubtractOp>, scalar_op<MultiplyOp>, scalar_op<DivideOp>},
-      {codes_op<AddOp>, codes_op<SubtractOp>, codes_op<ReverseSubtractOp>, codes_op<MultiplyOp>, codes_op<DivideOp>},
-      clip,
-      leaky_relu,
-      prelu,
-      hard_sigmoid,
-      hard_swish,
-      store,
-      hwy::TargetName(HWY_TARGET)};
+  static const RowOps ops = {convert,
+                             scale,
+                             load,
+                             {vector_op<AddOp>, vector_op<SubtractOp>, vector_op<ReverseSubtractOp>,
+                              vector_op<MultiplyOp>, vector_op<DivideOp>},
+                             {scalar_op<AddOp>, scalar_op<SubtractOp>, scalar_op<ReverseSubtractOp>,
+                              scalar_op<MultiplyOp>, scalar_op<DivideOp>},
+                             {codes_op<AddOp>, codes_op<SubtractOp>, codes_op<ReverseSubtractOp>,
+                              codes_op<MultiplyOp>, codes_op<DivideOp>},
+                             clip,
+                             leaky_relu,
+                             prelu,
+                             hard_sigmoid,
+                             hard_swish,
+                             store,
+                             hwy::TargetName(HWY_TARGET)};
   return ops;
 }
 

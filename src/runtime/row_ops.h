@@ -7,10 +7,12 @@
 
 namespace bitstrata::runtime {
 
-/// The operations of docs/arithmetic.md over `count` neighbouring elements, for one instruction set. Element by element they round
-/// exactly as written there, so that every instruction set gives the same result. No alignment needed.
+/// The operations of docs/arithmetic.md over `count` neighbouring elements, for one instruction set. Element
+/// by element they round exactly as written there, so that every instruction set gives the same result. No
+/// alignment needed.
 struct RowOps {
-  static constexpr int kBinaryOps = 5;  ///< add, subtract, reverse subtract, multiply, divide, as in program::StepKind
+  static constexpr int kBinaryOps =
+      5;  ///< add, subtract, reverse subtract, multiply, divide, as in program::StepKind
 
   /// y = float32(acc)
   void (*convert)(const int32_t* acc, float* y, size_t count);

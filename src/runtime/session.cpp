@@ -12,11 +12,19 @@ namespace {
 
 std::shared_ptr<const PreparedModel> prepared(std::shared_ptr<const Model> model) {
   auto result = std::dynamic_pointer_cast<const PreparedModel>(std::move(model));
-  if (result == nullptr) fail(ErrorCode::kInvalidArgument, "session without a prepared model: use Model::prepare");
+  if (result == nullptr)
+    fail(ErrorCode::kInvalidArgument, "session without a prepared model: use Model::prepare");
   return result;
 }
 
-StridedCopy to_row_major(const Dims& dims) { return {dims, physical_strides(dims), row_major_strides(dims)}; }
+/// How a tensor goes to row-major order.
+struct Export {
+  explicit Export(const Dims& dims)
+      : copy(dims, physical_strides(dims), row_major_strides(dims)),
+        row_major(same_order(dims, {program::elements(dims)})) {}
+  StridedCopy copy;
+  bool row_major;  ///< it lies so already
+};
 
 }  // namespace
 
@@ -26,10 +34,12 @@ struct Session::State {
         arena(model->arena_bytes()),
         input_dims(tensor(model->program().input).dims),
         import_copy(input_dims, row_major_strides(input_dims), physical_strides(input_dims)) {
-    for (TensorId id : model->program().outputs) export_copies.push_back(to_row_major(tensor(id).dims));
+    for (TensorId id : model->program().outputs) exports.emplace_back(tensor(id).dims);
   }
 
-  const program::Tensor& tensor(TensorId id) const { return model->program().tensors[static_cast<size_t>(id)]; }
+  const program::Tensor& tensor(TensorId id) const {
+    return model->program().tensors[static_cast<size_t>(id)];
+  }
 
   Context context() const noexcept {
     return {arena.data(), model->constants(), model->locations(), nullptr, images};
@@ -40,17 +50,21 @@ struct Session::State {
     if (n < 1 || n > model->options().max_batch) {
       fail(ErrorCode::kBadInput, "run: found {} images, expected 1 to {}", n, model->options().max_batch);
     }
-    const auto expected = [&](TensorId id) { return static_cast<size_t>(n) * static_cast<size_t>(program::elements(tensor(id).dims)); };
+    const auto expected = [&](TensorId id) {
+      return static_cast<size_t>(n) * static_cast<size_t>(program::elements(tensor(id).dims));
+    };
     if (input.size() != expected(program.input)) {
-      fail(ErrorCode::kBadInput, "run: found {} input values for {} images, expected {}", input.size(), n, expected(program.input));
+      fail(ErrorCode::kBadInput, "run: found {} input values for {} images, expected {}", input.size(), n,
+           expected(program.input));
     }
     if (outputs.size() != program.outputs.size()) {
-      fail(ErrorCode::kBadInput, "run: found {} outputs, expected {}", outputs.size(), program.outputs.size());
+      fail(ErrorCode::kBadInput, "run: found {} outputs, expected {}", outputs.size(),
+           program.outputs.size());
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i].size() == expected(program.outputs[i])) continue;
-      fail(ErrorCode::kBadInput, "run: found room for {} values of output {}, expected {}", outputs[i].size(), i,
-           expected(program.outputs[i]));
+      fail(ErrorCode::kBadInput, "run: found room for {} values of output {}, expected {}", outputs[i].size(),
+           i, expected(program.outputs[i]));
     }
   }
 
@@ -62,21 +76,22 @@ struct Session::State {
   }
 
   /// Values of one image in row-major order.
-  void export_values(TensorId id, const StridedCopy& copy, int64_t image, float* target) const noexcept {
+  void export_values(TensorId id, const Export& how, int64_t image, float* target) const noexcept {
     const program::Tensor& source = tensor(id);
     const int64_t elems = program::elements(source.dims);
     if (!source.code) {
-      copy.run(context().data<float>(id) + image * elems, target);
+      how.copy.run(context().data<float>(id) + image * elems, target);
       return;
     }
     const uint8_t* codes = context().data<uint8_t>(id) + image * elems;
-    if (same_order(source.dims, {elems})) {
+    if (how.row_major) {
       model->ops().load(codes, source.code->zero, source.code->scale, target, static_cast<size_t>(elems));
       return;
     }
     const int64_t channels = source.dims[0], pixels = elems / channels;
     for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t i = 0; i < pixels; ++i) *target++ = quant::dequantize(codes[i * channels + c], *source.code);
+      for (int64_t i = 0; i < pixels; ++i)
+        *target++ = quant::dequantize(codes[i * channels + c], *source.code);
     }
   }
 
@@ -85,7 +100,7 @@ struct Session::State {
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int64_t elems = program::elements(tensor(program.outputs[i]).dims);
       parallel_for(model->options().threads, images, [&](int64_t image, int) {
-        export_values(program.outputs[i], export_copies[i], image, outputs[i].data() + image * elems);
+        export_values(program.outputs[i], exports[i], image, outputs[i].data() + image * elems);
       });
     }
   }
@@ -97,7 +112,8 @@ struct Session::State {
     if (id < 0 || static_cast<size_t>(id) >= model->program().tensors.size()) {
       fail(ErrorCode::kNotFound, "found tensor {}, expected 0 to {}", id, model->program().tensors.size());
     }
-    if (image < 0 || image >= images) fail(ErrorCode::kInvalidArgument, "found image {} of a run of {}", image, images);
+    if (image < 0 || image >= images)
+      fail(ErrorCode::kInvalidArgument, "found image {} of a run of {}", image, images);
   }
 
   std::shared_ptr<const PreparedModel> model;
@@ -105,7 +121,7 @@ struct Session::State {
   int images = 0;  ///< of the last run
   Dims input_dims;
   StridedCopy import_copy;
-  std::vector<StridedCopy> export_copies;
+  std::vector<Export> exports;
 };
 
 Session::Session(std::shared_ptr<const Model> model) : state_(std::make_unique<State>(std::move(model))) {}
@@ -122,9 +138,12 @@ void Session::run(std::span<const float> input, int n, std::span<const std::span
   state_->export_outputs(outputs);
 }
 
-void Session::run(std::span<const float> input, int n, std::span<float> output) { run(input, n, std::span(&output, 1)); }
+void Session::run(std::span<const float> input, int n, std::span<float> output) {
+  run(input, n, std::span(&output, 1));
+}
 
-std::vector<OpTime> Session::profile(std::span<const float> input, int n, std::span<const std::span<float>> outputs) {
+std::vector<OpTime> Session::profile(std::span<const float> input, int n,
+                                     std::span<const std::span<float>> outputs) {
   state_->check(input, n, outputs);
   state_->images = n;
   state_->import_input(input.data());
@@ -143,9 +162,12 @@ std::vector<OpTime> Session::profile(std::span<const float> input, int n, std::s
 std::vector<uint8_t> Session::codes(program::TensorId id, int image) const {
   state_->check_kept(id, image);
   const program::Tensor& tensor = state_->tensor(id);
-  if (!tensor.code) fail(ErrorCode::kNotFound, "tensor '{}' is float32 and has no codes", printable(tensor.name));
+  if (!tensor.code)
+    fail(ErrorCode::kNotFound, "tensor '{}' is float32 and has no codes", printable(tensor.name));
   std::vector<uint8_t> codes(static_cast<size_t>(program::elements(tensor.dims)));
-  to_row_major(tensor.dims).run(state_->context().data<uint8_t>(id) + static_cast<size_t>(image) * codes.size(), codes.data());
+  Export(tensor.dims)
+      .copy.run(state_->context().data<uint8_t>(id) + static_cast<size_t>(image) * codes.size(),
+                codes.data());
   return codes;
 }
 
@@ -156,10 +178,12 @@ std::vector<float> Session::values(program::TensorId id, int image) const {
   }
   const program::Tensor& tensor = state_->tensor(id);
   std::vector<float> values(static_cast<size_t>(program::elements(tensor.dims)));
-  state_->export_values(id, to_row_major(tensor.dims), image, values.data());
+  state_->export_values(id, Export(tensor.dims), image, values.data());
   return values;
 }
 
-const Model& Session::model() const noexcept { return *state_->model; }
+const Model& Session::model() const noexcept {
+  return *state_->model;
+}
 
 }  // namespace bitstrata::runtime

@@ -355,11 +355,20 @@ TEST(Validate, RejectsPoolingWindowsThatStepOverTheImage) {
   EXPECT_NO_THROW(validate(b.build({y})));
 }
 
-TEST(Validate, AcceptsRandomPrograms) {
+TEST(Validate, AcceptsRandomProgramsOfEveryKindAndStep) {
+  std::set<size_t> kinds;
+  std::set<StepKind> steps;
   for (uint64_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(seed);
-    EXPECT_NO_THROW(validate(testing::random_program(seed, {.ops = 12, .inexact = seed % 2 == 1})));
+    const Program program = testing::random_program(seed, {.ops = 12, .inexact = seed % 2 == 1});
+    EXPECT_NO_THROW(validate(program));
+    for (const Op& op : program.ops) {
+      kinds.insert(op.kind.index());
+      for (const Step& step : op.steps) steps.insert(step.kind);
+    }
   }
+  EXPECT_EQ(kinds.size(), std::variant_size_v<Kind>);
+  EXPECT_EQ(steps.size(), static_cast<size_t>(StepKind::kFunction) + 1);
 }
 
 TEST(Program, CountsMacsAndBoundsAccumulatorsFromWeights) {

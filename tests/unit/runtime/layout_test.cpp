@@ -29,10 +29,10 @@ TEST(Layout, StridedCopyMatchesItsDefinition) {
   };
   const Case cases[] = {
       {{1}, {1}, {1}, 0, 0},
-      {{2, 3, 4}, {12, 4, 1}, {1, 8, 2}, 0, 0},       // row-major to channels-last
-      {{2, 3, 4}, {1, 8, 2}, {12, 4, 1}, 0, 0},       // and back
-      {{2, 3, 4}, {12, 4, 1}, {12, 4, 1}, 0, 0},      // one run
-      {{3, 2}, {-4, 1}, {5, 1}, 8, 2},                // reversed rows
+      {{2, 3, 4}, {12, 4, 1}, {1, 8, 2}, 0, 0},   // row-major to channels-last
+      {{2, 3, 4}, {1, 8, 2}, {12, 4, 1}, 0, 0},   // and back
+      {{2, 3, 4}, {12, 4, 1}, {12, 4, 1}, 0, 0},  // one run
+      {{3, 2}, {-4, 1}, {5, 1}, 8, 2},            // reversed rows
       {{2, 1, 3, 1, 2}, {30, 9, 5, 9, -2}, {6, 9, 2, 9, 1}, 2, 0},
   };
   std::vector<int> source(100);

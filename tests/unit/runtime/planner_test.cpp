@@ -16,7 +16,8 @@ void expect_no_overlap(const std::vector<Block>& blocks, size_t total) {
     for (size_t j = 0; j < i; ++j) {
       const Block& b = blocks[j];
       if (a.last < b.first || b.last < a.first || a.size_bytes == 0 || b.size_bytes == 0) continue;
-      EXPECT_TRUE(a.offset_bytes + a.size_bytes <= b.offset_bytes || b.offset_bytes + b.size_bytes <= a.offset_bytes)
+      EXPECT_TRUE(a.offset_bytes + a.size_bytes <= b.offset_bytes ||
+                  b.offset_bytes + b.size_bytes <= a.offset_bytes)
           << i << " and " << j;
     }
   }
@@ -43,10 +44,11 @@ TEST(Planner, ReusesMemoryOfAChain) {
 }
 
 TEST(Planner, PicksTheSmallestGap) {
-  // Four blocks that touch; when the second and the fourth are gone, a small block goes where the smaller one was.
-  std::vector<Block> blocks = {{640, 0, 1}, {512, 0, 0}, {448, 0, 1}, {128, 0, 0}, {64, 0, 1}, {100, 1, 1}};
+  // Five blocks that touch; when the second and the fourth are gone, a small block goes where the smaller one
+  // was.
+  std::vector<Block> blocks = {{640, 0, 1}, {512, 0, 0}, {448, 0, 1}, {384, 0, 0}, {320, 0, 1}, {100, 1, 1}};
   const size_t total = plan_memory(blocks);
-  EXPECT_EQ(total, 640 + 512 + 448 + 128 + 64);
+  EXPECT_EQ(total, 640 + 512 + 448 + 384 + 320);
   EXPECT_EQ(blocks[5].offset_bytes, 640 + 512 + 448);
 }
 

@@ -15,8 +15,9 @@ namespace {
 /// Ties, zeros of both signs, denormals, infinities, NaN and random values of all sizes.
 std::vector<float> awkward(size_t count, uint64_t seed) {
   const float inf = std::numeric_limits<float>::infinity();
-  std::vector<float> values = {0.0f, -0.0f, 0.5f, -0.5f, 1.5f, 2.5f, -2.5f, 1e-42f, -1e-42f, inf, -inf, std::nanf(""),
-                               8388607.5f, -8388608.5f, 1e30f, 3e9f, -3e9f, 0.49999997f};
+  std::vector<float> values = {0.0f,       -0.0f,       0.5f,    -0.5f, 1.5f,  2.5f,
+                               -2.5f,      1e-42f,      -1e-42f, inf,   -inf,  std::nanf(""),
+                               8388607.5f, -8388608.5f, 1e30f,   3e9f,  -3e9f, 0.49999997f};
   Random random(seed, 2);
   while (values.size() < count) {
     const double magnitude = std::exp2(40 * random.uniform() - 20);
@@ -47,11 +48,16 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
     };
     const auto binary = [](size_t op, float y, float v) {
       switch (op) {
-        case 0: return y + v;
-        case 1: return y - v;
-        case 2: return v - y;
-        case 3: return y * v;
-        default: return y / v;
+        case 0:
+          return y + v;
+        case 1:
+          return y - v;
+        case 2:
+          return v - y;
+        case 3:
+          return y * v;
+        default:
+          return y / v;
       }
     };
     const auto clip = [](float y, float a, float b) { return y > a ? (y < b ? y : b) : a; };
@@ -59,39 +65,62 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
     std::vector<uint8_t> codes(count);
     for (size_t i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(i * 37);
     for (size_t op = 0; op < RowOps::kBinaryOps; ++op) {
-      check("vector", [&](auto& y) { ops.vector[op](y.data(), t.data(), count); }, [&](float y, size_t i) { return binary(op, y, t[i]); });
-      check("scalar", [&](auto& y) { ops.scalar[op](y.data(), 0.3f, count); }, [&](float y, size_t) { return binary(op, y, 0.3f); });
-      check("codes", [&](auto& y) { ops.codes[op](y.data(), codes.data(), type.zero, type.scale, count); },
-            [&](float y, size_t i) { return binary(op, y, quant::dequantize(codes[i], type)); });
+      check(
+          "vector", [&](auto& y) { ops.vector[op](y.data(), t.data(), count); },
+          [&](float y, size_t i) { return binary(op, y, t[i]); });
+      check(
+          "scalar", [&](auto& y) { ops.scalar[op](y.data(), 0.3f, count); },
+          [&](float y, size_t) { return binary(op, y, 0.3f); });
+      check(
+          "codes", [&](auto& y) { ops.codes[op](y.data(), codes.data(), type.zero, type.scale, count); },
+          [&](float y, size_t i) { return binary(op, y, quant::dequantize(codes[i], type)); });
     }
-    check("load", [&](auto& y) { ops.load(codes.data(), type.zero, type.scale, y.data(), count); },
-          [&](float, size_t i) { return quant::dequantize(codes[i], type); });
-    check("clip", [&](auto& y) { ops.clip(y.data(), -1.0f, 2.0f, count); }, [&](float y, size_t) { return clip(y, -1, 2); });
+    check(
+        "load", [&](auto& y) { ops.load(codes.data(), type.zero, type.scale, y.data(), count); },
+        [&](float, size_t i) { return quant::dequantize(codes[i], type); });
+    check(
+        "clip", [&](auto& y) { ops.clip(y.data(), -1.0f, 2.0f, count); },
+        [&](float y, size_t) { return clip(y, -1, 2); });
     const float inf = std::numeric_limits<float>::infinity();
-    check("relu", [&](auto& y) { ops.clip(y.data(), 0.0f, inf, count); }, [&](float y, size_t) { return clip(y, 0, inf); });
-    check("leaky", [&](auto& y) { ops.leaky_relu(y.data(), 0.3f, count); }, [](float y, size_t) { return y >= 0 ? y : y * 0.3f; });
-    check("prelu", [&](auto& y) { ops.prelu(y.data(), t.data(), count); }, [&](float y, size_t i) { return y >= 0 ? y : y * t[i]; });
-    check("hard sigmoid", [&](auto& y) { ops.hard_sigmoid(y.data(), 0.2f, 0.5f, count); }, [&](float y, size_t) {
-      float h = y * 0.2f;
-      h = h + 0.5f;
-      return clip(h, 0, 1);
-    });
-    check("hard swish", [&](auto& y) { ops.hard_swish(y.data(), count); }, [&](float y, size_t) {
-      float h = y * 0.16666667f;
-      h = h + 0.5f;
-      return y * clip(h, 0, 1);
-    });
+    check(
+        "relu", [&](auto& y) { ops.clip(y.data(), 0.0f, inf, count); },
+        [&](float y, size_t) { return clip(y, 0, inf); });
+    check(
+        "leaky", [&](auto& y) { ops.leaky_relu(y.data(), 0.3f, count); },
+        [](float y, size_t) { return y >= 0 ? y : y * 0.3f; });
+    check(
+        "prelu", [&](auto& y) { ops.prelu(y.data(), t.data(), count); },
+        [&](float y, size_t i) { return y >= 0 ? y : y * t[i]; });
+    check(
+        "hard sigmoid", [&](auto& y) { ops.hard_sigmoid(y.data(), 0.2f, 0.5f, count); },
+        [&](float y, size_t) {
+          float h = y * 0.2f;
+          h = h + 0.5f;
+          return clip(h, 0, 1);
+        });
+    check(
+        "hard swish", [&](auto& y) { ops.hard_swish(y.data(), count); },
+        [&](float y, size_t) {
+          float h = y * 0.16666667f;
+          h = h + 0.5f;
+          return y * clip(h, 0, 1);
+        });
 
     std::vector<int32_t> acc(count);
     for (size_t i = 0; i < count; ++i) acc[i] = static_cast<int32_t>(0x7fffffff - 12345 * i * i);
-    check("convert", [&](auto& y) { ops.convert(acc.data(), y.data(), count); }, [&](float, size_t i) { return static_cast<float>(acc[i]); });
-    check("scale", [&](auto& y) { ops.scale(acc.data(), x.data(), t.data(), y.data(), count); }, [&](float, size_t i) {
-      const float y = static_cast<float>(acc[i]) * x[i];
-      return y + t[i];
-    });
+    check(
+        "convert", [&](auto& y) { ops.convert(acc.data(), y.data(), count); },
+        [&](float, size_t i) { return static_cast<float>(acc[i]); });
+    check(
+        "scale", [&](auto& y) { ops.scale(acc.data(), x.data(), t.data(), y.data(), count); },
+        [&](float, size_t i) {
+          const float y = static_cast<float>(acc[i]) * x[i];
+          return y + t[i];
+        });
 
-    for (const quant::CodeType& code : {quant::CodeType{8, 0, 0.1f}, quant::CodeType{8, -128, 1.0f}, quant::CodeType{1, -1, 3.0f},
-                                        quant::CodeType{4, -15, 1e-3f}, quant::CodeType{2, 0, 1.0f}}) {
+    for (const quant::CodeType& code :
+         {quant::CodeType{8, 0, 0.1f}, quant::CodeType{8, -128, 1.0f}, quant::CodeType{1, -1, 3.0f},
+          quant::CodeType{4, -15, 1e-3f}, quant::CodeType{2, 0, 1.0f}}) {
       std::vector<uint8_t> found(count);
       ops.store(x.data(), code.inverse_scale(), code.zero, code.max_code(), found.data(), count);
       for (size_t i = 0; i < count; ++i) ASSERT_EQ(found[i], quant::quantize(x[i], code)) << x[i];
@@ -102,10 +131,17 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
 TEST_P(RowOpsTest, RunsOnTheInstructionSetAskedFor) {
   const std::string name = row_ops(GetParam()).name;
   switch (GetParam()) {
-    case Isa::kScalar: EXPECT_TRUE(name == "Scalar" || name == "Emu128" || name == "Neon") << name; break;
-    case Isa::kNeon: EXPECT_EQ(name, "Neon"); break;
-    case Isa::kAvx2: EXPECT_EQ(name, "AVX2"); break;
-    default: EXPECT_EQ(name, "AVX3");
+    case Isa::kScalar:
+      EXPECT_TRUE(name == "SCALAR" || name == "EMU128" || name == "NEON") << name;
+      break;
+    case Isa::kNeon:
+      EXPECT_EQ(name, "NEON");
+      break;
+    case Isa::kAvx2:
+      EXPECT_EQ(name, "AVX2");
+      break;
+    default:
+      EXPECT_EQ(name, "AVX3");
   }
 }
 
