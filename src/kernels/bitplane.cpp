@@ -10,11 +10,13 @@
 namespace bitstrata::kernels {
 namespace {
 
-constexpr size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
-/// Binary decomposition. run() first splits the codes of all images into bit planes, padded with the code of value 0, each pixel's
-/// channels of a group in whole 32-bit words; then it convolves these planes in place: a table holds the offset of every word of the
-/// window from its first one.
+/// Binary decomposition. run() first splits the codes of all images into bit planes, padded with the code of
+/// value 0, each pixel's channels of a group in whole 32-bit words; then it convolves these planes in place:
+/// a table holds the offset of every word of the window from its first one.
 class BitplaneConv final : public ConvKernel {
  public:
   BitplaneConv(const ConvProblem& problem, std::span<const uint8_t> codes, const BitplaneTarget& target);
@@ -36,7 +38,9 @@ class BitplaneConv final : public ConvKernel {
   size_t sums_bytes(int n) const noexcept {
     return round_up(size_t{1} * n * padded_h_ * padded_w_ * p_.groups * sizeof(int32_t), 64);
   }
-  size_t thread_bytes() const noexcept { return round_up(size_t{1} * p_.groups * p_.ow * sizeof(int32_t), 64); }
+  size_t thread_bytes() const noexcept {
+    return round_up(size_t{1} * p_.groups * p_.ow * sizeof(int32_t), 64);
+  }
   void pad_pixels(uint8_t* row, int32_t* sums, int first, int last) const noexcept;
   void split_row(const uint8_t* src, int y, uint8_t* row, int32_t* sums) const noexcept;
   void window_sums(const int32_t* sums, int y, int32_t* out) const noexcept;
@@ -50,14 +54,16 @@ class BitplaneConv final : public ConvKernel {
   int words_;          ///< words of the window
   int group_blocks_;   ///< blocks of target_.lanes output channels per group
   size_t threads_;
-  size_t pixel_bytes_, plane_bytes_, row_bytes_, image_bytes_;  ///< planes: [padded_h][a_bits][padded_w][groups][channel_words]
-  std::vector<uint32_t> weights_;                               ///< [groups][group_blocks][w_bits][words][lanes]
-  std::vector<int32_t> bias_;                                   ///< [groups][group_blocks * lanes]
+  size_t pixel_bytes_, plane_bytes_, row_bytes_,
+      image_bytes_;                ///< planes: [padded_h][a_bits][padded_w][groups][channel_words]
+  std::vector<uint32_t> weights_;  ///< [groups][group_blocks][w_bits][words][lanes]
+  std::vector<int32_t> bias_;      ///< [groups][group_blocks * lanes]
   std::vector<size_t> word_offsets_;
   std::vector<uint8_t> pad_pixel_;  ///< [a_bits][pixel_bytes]
 };
 
-BitplaneConv::BitplaneConv(const ConvProblem& problem, std::span<const uint8_t> codes, const BitplaneTarget& target)
+BitplaneConv::BitplaneConv(const ConvProblem& problem, std::span<const uint8_t> codes,
+                           const BitplaneTarget& target)
     : p_(problem), target_(target) {
   const program::Window& w = p_.window;
   group_ic_ = p_.ic / p_.groups;
@@ -112,18 +118,20 @@ void BitplaneConv::make_padding() {
   pad_pixel_.assign(p_.a_bits * pixel_bytes_, 0);
   const std::vector<uint8_t> codes(group_ic_, static_cast<uint8_t>(-p_.a_zero));
   for (int g = 0; g < p_.groups; ++g) {
-    extract_planes_scalar(codes.data(), codes.size(), p_.a_bits, pad_pixel_.data() + size_t{4} * g * channel_words_,
-                          pixel_bytes_);
+    extract_planes_scalar(codes.data(), codes.size(), p_.a_bits,
+                          pad_pixel_.data() + size_t{4} * g * channel_words_, pixel_bytes_);
   }
 }
 
 void BitplaneConv::pad_pixels(uint8_t* row, int32_t* sums, int first, int last) const noexcept {
   for (int k = 0; k < p_.a_bits; ++k) {
     for (int x = first; x < last; ++x) {
-      std::memcpy(row + k * plane_bytes_ + x * pixel_bytes_, pad_pixel_.data() + k * pixel_bytes_, pixel_bytes_);
+      std::memcpy(row + k * plane_bytes_ + x * pixel_bytes_, pad_pixel_.data() + k * pixel_bytes_,
+                  pixel_bytes_);
     }
   }
-  std::fill(sums + size_t{1} * first * p_.groups, sums + size_t{1} * last * p_.groups, -p_.a_zero * group_ic_);
+  std::fill(sums + size_t{1} * first * p_.groups, sums + size_t{1} * last * p_.groups,
+            -p_.a_zero * group_ic_);
 }
 
 // src: one image; y: row of the padded image.
@@ -155,7 +163,8 @@ void BitplaneConv::window_sums(const int32_t* sums, int y, int32_t* out) const n
       uint32_t total = 0;
       for (int ky = 0; ky < w.kernel_h; ++ky) {
         const int32_t* row =
-            sums + ((size_t{1} * y * w.stride_h + ky * w.dilation_h) * padded_w_ + x * w.stride_w) * p_.groups + g;
+            sums +
+            ((size_t{1} * y * w.stride_h + ky * w.dilation_h) * padded_w_ + x * w.stride_w) * p_.groups + g;
         for (int kx = 0; kx < w.kernel_w; ++kx) {
           total += static_cast<uint32_t>(row[size_t{1} * kx * w.dilation_w * p_.groups]);
         }
@@ -166,8 +175,8 @@ void BitplaneConv::window_sums(const int32_t* sums, int y, int32_t* out) const n
 }
 
 // Blocks [first_block, last_block) of all groups' blocks, counted through.
-void BitplaneConv::convolve_row(const uint8_t* image, const int32_t* window_sums, int y, int32_t* acc, int first_block,
-                                int last_block) const noexcept {
+void BitplaneConv::convolve_row(const uint8_t* image, const int32_t* window_sums, int y, int32_t* acc,
+                                int first_block, int last_block) const noexcept {
   const int lanes = target_.lanes;
   const size_t block_words = size_t{1} * p_.w_bits * words_ * lanes;
   for (int begin = first_block; begin < last_block;) {

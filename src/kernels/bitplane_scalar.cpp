@@ -35,7 +35,8 @@ void row(const BitplaneRow& a) {
       uint32_t sum = 0;
       for (int m = 0; m < a.w_bits; ++m) {
         for (int k = 0; k < a.a_bits; ++k) {
-          sum += common_bits(a, weights + size_t{1} * m * a.words, pixel + k * a.plane_stride_bytes) << (m + k);
+          sum += common_bits(a, weights + size_t{1} * m * a.words, pixel + k * a.plane_stride_bytes)
+                 << (m + k);
         }
       }
       const uint32_t y = static_cast<uint32_t>(a.mul) * sum +
@@ -71,6 +72,8 @@ void extract_planes_scalar(const uint8_t* codes, size_t count, int bits, uint8_t
   }
 }
 
-BitplaneTarget bitplane_scalar_target() { return {1, "scalar", row, extract_planes_scalar, sum}; }
+BitplaneTarget bitplane_scalar_target() {
+  return {1, "scalar", row, extract_planes_scalar, sum};
+}
 
 }  // namespace bitstrata::kernels

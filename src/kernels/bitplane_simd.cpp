@@ -6,7 +6,8 @@
 #include "kernels/bitplane.h"
 
 #define HWY_WANT_AVX3_DL
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/bitplane_simd.cpp"
 #include <hwy/foreach_target.h>
@@ -18,7 +19,9 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
-BitplaneTarget target() { return {}; }
+BitplaneTarget target() {
+  return {};
+}
 
 #else
 
@@ -108,8 +111,8 @@ HWY_INLINE void store_channels(WordVector y, int32_t* out, int channels) {
   std::memcpy(words, lanes, static_cast<size_t>(channels) * sizeof(uint32_t));
 }
 
-// Pixels [x, x + kPixels) and blocks [block, block + kBlocks). Planes are taken in order of falling weight 2^s, the running sum doubled
-// in between, so that one accumulator per output suffices.
+// Pixels [x, x + kPixels) and blocks [block, block + kBlocks). Planes are taken in order of falling weight
+// 2^s, the running sum doubled in between, so that one accumulator per output suffices.
 template <int kPixels, int kBlocks>
 HWY_NOINLINE void tile(const BitplaneRow& a, int x, int block) {
   const Words d;

@@ -10,12 +10,13 @@
 #include "core/isa.h"
 #include "program/program.h"
 
-/// Integer convolution kernels of all families behind one interface. A fully connected layer is a 1x1 convolution on a 1x1 image.
+/// Integer convolution kernels of all families behind one interface. A fully connected layer is a 1x1
+/// convolution on a 1x1 image.
 namespace bitstrata::kernels {
 
-enum class Family { kReference, kBitplane, kInt8 };
+enum class Family { kReference, kBitplane, kInt8, kDirect };
 
-/// "reference", "bitplane", "int8".
+/// "reference", "bitplane", "int8", "direct" (depthwise only).
 const char* to_string(Family family) noexcept;
 
 /// What one quantized layer computes per image, everything but the weights' values.
@@ -28,31 +29,34 @@ struct ConvProblem {
   int w_bits = 8;
   quant::IntegerGrid grid;
   int a_bits = 8;
-  int a_zero = 0;  ///< zero point, in [-(2^a_bits - 1), 0]
+  int a_zero = 0;       ///< zero point, in [-(2^a_bits - 1), 0]
   int max_batch = 1;    ///< batch that kernels prepare for; other sizes run too, image by image
   int max_threads = 0;  ///< run() never uses more threads; 0: OpenMP's maximum when the kernel is made
 
   int reduction() const noexcept { return ic / groups * window.kernel_h * window.kernel_w; }
 };
 
-/// Everything that no kernel can compute is refused here: sizes below 1, groups that do not divide the channels, an output size that does
-/// not follow from the window, bits outside 1..8, a zero point or grid out of range (kInvalidArgument), more than 2^31 elements of the
-/// padded input or the output, accumulators that could reach 2^31 (kUnsupported). select_conv and explain_conv call it.
+/// Everything that no kernel can compute is refused here: sizes below 1, groups that do not divide the
+/// channels, an output size that does not follow from the window, bits outside 1..8, a zero point or grid out
+/// of range (kInvalidArgument), more than 2^31 elements of the padded input or the output, accumulators that
+/// could reach 2^31 (kUnsupported). select_conv and explain_conv call it.
 void validate(const ConvProblem& problem);
 
-/// One layer made ready for one kernel: owns the weights in the kernel's own layout. Immutable after construction, so any number of
-/// threads may call run() at once with their own buffers.
+/// One layer made ready for one kernel: owns the weights in the kernel's own layout. Immutable after
+/// construction, so any number of threads may call run() at once with their own buffers.
 class ConvKernel {
  public:
   virtual ~ConvKernel() = default;
   /// Scratch that run() needs for a batch of n images, in bytes; the caller provides it 64-byte aligned.
   virtual size_t scratch_bytes(int n) const noexcept = 0;
   /// acc[b][y][x][o] = sum over the window of grid.at(u) * (v + a_zero), exact; see docs/arithmetic.md.
-  /// src: [n, ih, iw, ic] codes, acc: [n, oh, ow, oc], both dense and 64-byte aligned. Runs on up to `threads` OpenMP threads.
+  /// src: [n, ih, iw, ic] codes, acc: [n, oh, ow, oc], both dense and 64-byte aligned. Runs on up to
+  /// `threads` OpenMP threads.
   virtual void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept = 0;
   /// Bytes held for packed weights.
   virtual size_t weight_bytes() const noexcept = 0;
-  /// The compiled code that run() executes, as it names itself, e.g. "highway AVX3_DL", "onednn jit:avx512_core_vnni".
+  /// The compiled code that run() executes, as it names itself, e.g. "highway AVX3_DL", "onednn
+  /// jit:avx512_core_vnni".
   virtual std::string implementation() const = 0;
 };
 
@@ -63,19 +67,21 @@ struct KernelEntry {
   Isa isa;  ///< the instruction set it needs
   /// Empty when this kernel computes `problem` exactly under a cap of `cap`, otherwise the reason why not.
   std::string (*refuses)(const ConvProblem& problem, Isa cap);
-  /// Prepares the layer. codes: [oc, ic / groups, kh, kw] row-major, one code per byte. Only after refuses() returned "".
+  /// Prepares the layer. codes: [oc, ic / groups, kh, kw] row-major, one code per byte. Only after refuses()
+  /// returned "".
   std::unique_ptr<ConvKernel> (*make)(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap);
 };
 
 /// All kernels compiled in; the reference comes last and refuses nothing.
 const std::vector<KernelEntry>& conv_kernels();
 
-/// Speed that the choice below expects of an entry on large layers, in 10^9 low-bit multiply-accumulates per second and thread: the
-/// ceilings of the instruction sequence, divided by w_bits * a_bits for bit planes.
+/// Speed that the choice below expects of an entry on large layers, in 10^9 low-bit multiply-accumulates per
+/// second and thread: the ceilings of the instruction sequence, divided by w_bits * a_bits for bit planes.
 double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem);
 
-/// The kernel with the highest expected_gmacs among those that run on `cap` or below and accept the problem (the first one in
-/// conv_kernels() when equal); `only` restricts the family. kUnsupported, with every refusal, when a restriction leaves none.
+/// The kernel with the highest expected_gmacs among those that run on `cap` or below and accept the problem
+/// (the first one in conv_kernels() when equal); `only` restricts the family. kUnsupported, with every
+/// refusal, when a restriction leaves none.
 const KernelEntry& select_conv(const ConvProblem& problem, Isa cap, const Family* only = nullptr);
 
 /// Why each kernel was or was not chosen, for `inspect --explain`.

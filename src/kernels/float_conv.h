@@ -7,8 +7,8 @@
 #include "core/isa.h"
 #include "program/program.h"
 
-/// Float32 layers for what a plan leaves in float, through oneDNN. The order of summation is oneDNN's: results may differ in the last
-/// bits between machines, instruction sets and batch sizes.
+/// Float32 layers for what a plan leaves in float, through oneDNN. The order of summation is oneDNN's:
+/// results may differ in the last bits between machines, instruction sets and batch sizes.
 namespace bitstrata::kernels {
 
 /// Sizes of a float convolution, as in ConvProblem.
@@ -23,12 +23,14 @@ struct FloatConvProblem {
 
 class OnednnConv;
 
-/// One float layer with its weights. Immutable after construction: any number of threads may call run() with their own buffers.
+/// One float layer with its weights. Immutable after construction: any number of threads may call run() with
+/// their own buffers.
 class FloatConv {
  public:
-  /// weights: [oc, ic / groups, kh, kw] row-major; bias: [oc] or empty. cap: passed to cap_onednn(). kInvalidArgument for sizes that do
-  /// not fit together; kUnsupported when oneDNN refuses.
-  FloatConv(const FloatConvProblem& problem, std::span<const float> weights, std::span<const float> bias, Isa cap);
+  /// weights: [oc, ic / groups, kh, kw] row-major; bias: [oc] or empty. cap: passed to cap_onednn().
+  /// kInvalidArgument for sizes that do not fit together; kUnsupported when oneDNN refuses.
+  FloatConv(const FloatConvProblem& problem, std::span<const float> weights, std::span<const float> bias,
+            Isa cap);
   ~FloatConv();
   FloatConv(FloatConv&&) noexcept;
   FloatConv& operator=(FloatConv&&) noexcept;
@@ -37,7 +39,8 @@ class FloatConv {
   size_t scratch_bytes() const noexcept;
   size_t weight_bytes() const noexcept;
   std::string implementation() const;
-  /// src: [n, ih, iw, ic], dst: [n, oh, ow, oc], dense, 64-byte aligned. Uses max_threads threads when `threads` allows, otherwise one.
+  /// src: [n, ih, iw, ic], dst: [n, oh, ow, oc], dense, 64-byte aligned. Uses max_threads threads when
+  /// `threads` allows, otherwise one.
   void run(const float* src, int n, float* dst, void* scratch, int threads) const noexcept;
 
  private:
@@ -45,11 +48,12 @@ class FloatConv {
   std::unique_ptr<OnednnConv> conv_;
 };
 
-/// Fully connected float layer: src [n, positions, in] -> dst [n, positions, out]; weights [out, in] row-major, bias [out] or empty.
+/// Fully connected float layer: src [n, positions, in] -> dst [n, positions, out]; weights [out, in]
+/// row-major, bias [out] or empty.
 class FloatLinear : public FloatConv {
  public:
-  FloatLinear(int in, int out, int positions, std::span<const float> weights, std::span<const float> bias, Isa cap,
-              int max_batch = 1, int max_threads = 0);
+  FloatLinear(int in, int out, int positions, std::span<const float> weights, std::span<const float> bias,
+              Isa cap, int max_batch = 1, int max_threads = 0);
 };
 
 }  // namespace bitstrata::kernels

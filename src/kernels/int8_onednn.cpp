@@ -11,31 +11,38 @@
 namespace bitstrata::kernels {
 namespace {
 
-constexpr size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 /// The integers below this are exact in float32.
 constexpr int64_t kFloatExact = int64_t{1} << 24;
 
-/// What keeps a oneDNN implementation from being exact on all operands (2.6, checked by the tests): without VNNI it adds pairs of products
-/// in 16 bits with saturation, except in depthwise code; and all but the "brg" implementations pass the int32 sums through float32.
+/// What keeps a oneDNN implementation from being exact on all operands (2.6, checked by the tests): without
+/// VNNI it adds pairs of products in 16 bits with saturation, except in depthwise code; and all but the "brg"
+/// implementations pass the int32 sums through float32.
 struct Limits {
   bool saturates, passes_float;
 };
 
 bool any_starts_with(const std::vector<std::string>& names, std::string_view prefix, bool expected) {
-  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.starts_with(prefix) == expected; });
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return name.starts_with(prefix) == expected; });
 }
 
 Limits limits_of(const ConvProblem& p, const std::vector<std::string>& implementations, Isa held) {
   const bool depthwise = p.groups == p.ic && p.groups == p.oc && p.groups > 1;
-  return {held < Isa::kVnni && !depthwise, held < Isa::kVnni || any_starts_with(implementations, "brg", false)};
+  return {held < Isa::kVnni && !depthwise,
+          held < Isa::kVnni || any_starts_with(implementations, "brg", false)};
 }
 
-/// How stored weights (grid integers, or u - 128 where these exceed int8) are cut into digits of a smaller base, each convolved on its
-/// own: w = sum of digit[i] * 2^(bits * i), the top digit signed, the others not.
+/// How stored weights (grid integers, or u - 128 where these exceed int8) are cut into digits of a smaller
+/// base, each convolved on its own: w = sum of digit[i] * 2^(bits * i), the top digit signed, the others not.
 struct Digits {
   int bits = 8, parts = 1;
-  int at(int w, int i) const noexcept { return i == parts - 1 ? w >> (bits * i) : (w >> (bits * i)) & ((1 << bits) - 1); }
+  int at(int w, int i) const noexcept {
+    return i == parts - 1 ? w >> (bits * i) : (w >> (bits * i)) & ((1 << bits) - 1);
+  }
 };
 
 /// Fewest digits for which no sum of products of any input is inexact. weights: [oc, reduction].
@@ -67,7 +74,8 @@ Digits choose_digits(std::span<const int8_t> weights, size_t reduction, int max_
 }
 
 OnednnShape shape_of(const ConvProblem& p, int parts) {
-  OnednnShape shape{p.ic, p.ih, p.iw, p.oc * parts, p.oh, p.ow, p.groups, p.window, p.max_batch, p.max_threads, false};
+  OnednnShape shape{p.ic,     p.ih,     p.iw,        p.oc * parts,  p.oh, p.ow,
+                    p.groups, p.window, p.max_batch, p.max_threads, false};
   program::Window& w = shape.window;
   if (p.a_zero != 0) {  // padding is written into a copy of the input: oneDNN pads with code 0 only
     shape.ih += w.pad_top + w.pad_bottom;
@@ -77,7 +85,8 @@ OnednnShape shape_of(const ConvProblem& p, int parts) {
   return shape;
 }
 
-/// acc = (S << mul_shift) + value_factor * sum of codes in the window + bias, with S the convolution of codes and stored weights.
+/// acc = (S << mul_shift) + value_factor * sum of codes in the window + bias, with S the convolution of codes
+/// and stored weights.
 class Int8Conv final : public ConvKernel {
  public:
   Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, Isa held);
@@ -85,9 +94,12 @@ class Int8Conv final : public ConvKernel {
   size_t scratch_bytes(int) const noexcept override {
     return conv_scratch_bytes_ + src_bytes_ + raw_bytes_ + sums_bytes_ + window_sums_bytes_;
   }
-  size_t weight_bytes() const noexcept override { return conv_->weight_bytes() + bias_.size() * sizeof(int32_t); }
+  size_t weight_bytes() const noexcept override {
+    return conv_->weight_bytes() + bias_.size() * sizeof(int32_t);
+  }
   std::string implementation() const override {
-    return "onednn " + OnednnConv::implementations(shape_).front() + (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
+    return "onednn " + OnednnConv::implementations(shape_).front() +
+           (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
   }
   void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override;
 
@@ -96,7 +108,8 @@ class Int8Conv final : public ConvKernel {
   void sum_channels(const uint8_t* src, int batch, int32_t* sums, int team) const noexcept;
   void sum_windows(const int32_t* sums, int batch, int32_t* out, int team) const noexcept;
   void add_row(const uint32_t* in, int shift, uint32_t* total) const noexcept;
-  void finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc, int team) const noexcept;
+  void finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc,
+              int team) const noexcept;
 
   ConvProblem p_;
   OnednnShape shape_;
@@ -188,7 +201,8 @@ void Int8Conv::sum_channels(const uint8_t* src, int batch, int32_t* sums, int te
   }
 }
 
-// sums: per pixel and group of the input, out: per output pixel and group. Padding that oneDNN adds has code 0.
+// sums: per pixel and group of the input, out: per output pixel and group. Padding that oneDNN adds has code
+// 0.
 void Int8Conv::sum_windows(const int32_t* sums, int batch, int32_t* out, int team) const noexcept {
   const program::Window& w = shape_.window;
   const size_t image = size_t{1} * shape_.ih * shape_.iw * p_.groups;
@@ -202,7 +216,8 @@ void Int8Conv::sum_windows(const int32_t* sums, int batch, int32_t* out, int tea
       const int iy = y * w.stride_h - w.pad_top + ky * w.dilation_h;
       if (iy < 0 || iy >= shape_.ih) continue;
       for (int kx = 0; kx < w.kernel_w; ++kx) {
-        add_row(reinterpret_cast<const uint32_t*>(sums) + i / p_.oh * image + size_t{1} * iy * shape_.iw * p_.groups,
+        add_row(reinterpret_cast<const uint32_t*>(sums) + i / p_.oh * image +
+                    size_t{1} * iy * shape_.iw * p_.groups,
                 kx * w.dilation_w - w.pad_left, total);
       }
     }
@@ -228,7 +243,8 @@ void Int8Conv::add_row(const uint32_t* in, int shift, uint32_t* total) const noe
 }
 
 // window_sums: [pixels][groups], or null. All arithmetic is modulo 2^32, in which the final value fits.
-void Int8Conv::finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc, int team) const noexcept {
+void Int8Conv::finish(const int32_t* raw, const int32_t* window_sums, int batch, int32_t* acc,
+                      int team) const noexcept {
   const int group_oc = p_.oc / p_.groups, parts = digits_.parts;
   const int64_t rows = int64_t{batch} * p_.oh;
   const auto* bias = reinterpret_cast<const uint32_t*>(bias_.data());

@@ -33,12 +33,16 @@ memory::desc weights_desc(const OnednnShape& s, memory::format_tag plain, memory
 convolution_forward::primitive_desc describe(const OnednnShape& s, int batch, bool with_bias) {
   using Type = memory::data_type;
   const program::Window& w = s.window;
-  const memory::desc src({batch, s.ic, s.ih, s.iw}, s.is_float ? Type::f32 : Type::u8, memory::format_tag::nhwc);
-  const memory::desc dst({batch, s.oc, s.oh, s.ow}, s.is_float ? Type::f32 : Type::s32, memory::format_tag::nhwc);
+  const memory::desc src({batch, s.ic, s.ih, s.iw}, s.is_float ? Type::f32 : Type::u8,
+                         memory::format_tag::nhwc);
+  const memory::desc dst({batch, s.oc, s.oh, s.ow}, s.is_float ? Type::f32 : Type::s32,
+                         memory::format_tag::nhwc);
   const memory::desc weights = weights_desc(s, memory::format_tag::any, memory::format_tag::any);
-  const memory::desc bias = with_bias ? memory::desc({s.oc}, Type::f32, memory::format_tag::x) : memory::desc();
-  const convolution_forward::desc desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, src, weights, bias,
-                                       dst, {w.stride_h, w.stride_w}, {w.dilation_h - 1, w.dilation_w - 1},
+  const memory::desc bias =
+      with_bias ? memory::desc({s.oc}, Type::f32, memory::format_tag::x) : memory::desc();
+  const convolution_forward::desc desc(dnnl::prop_kind::forward_inference,
+                                       dnnl::algorithm::convolution_direct, src, weights, bias, dst,
+                                       {w.stride_h, w.stride_w}, {w.dilation_h - 1, w.dilation_w - 1},
                                        {w.pad_top, w.pad_left}, {w.pad_bottom, w.pad_right});
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -51,8 +55,8 @@ auto translate(const OnednnShape& s, Body body) {
   try {
     return body();
   } catch (const dnnl::error& error) {
-    fail(ErrorCode::kUnsupported, "oneDNN cannot do convolution {}x{}x{} -> {}x{}x{}: {}", s.ic, s.ih, s.iw, s.oc, s.oh, s.ow,
-         printable(error.what()));
+    fail(ErrorCode::kUnsupported, "oneDNN cannot do convolution {}x{}x{} -> {}x{}x{}: {}", s.ic, s.ih, s.iw,
+         s.oc, s.oh, s.ow, printable(error.what()));
   }
 }
 
@@ -65,7 +69,8 @@ struct OnednnConv::Variant {
   convolution_forward primitive;
 };
 
-// Variants: (1, 1 thread), (1, many), (max_batch, 1 thread), (max_batch, many); oneDNN fixes both numbers when a primitive is made.
+// Variants: (1, 1 thread), (1, many), (max_batch, 1 thread), (max_batch, many); oneDNN fixes both numbers
+// when a primitive is made.
 OnednnConv::OnednnConv(const OnednnShape& shape, const void* weights, const float* bias)
     : variants_(std::make_unique<Variant[]>(4)), shape_(shape) {
   if (shape_.max_threads == 0) shape_.max_threads = max_threads();
@@ -90,7 +95,8 @@ OnednnConv::OnednnConv(const OnednnShape& shape, const void* weights, const floa
       v.scratch = desc.scratchpad_desc();
       v.bias = own_bias;
       for (int j = 0; j < i && !v.weights; ++j) {
-        if (variants_[j].weights && variants_[j].weights.get_desc() == desc.weights_desc()) v.weights = variants_[j].weights;
+        if (variants_[j].weights && variants_[j].weights.get_desc() == desc.weights_desc())
+          v.weights = variants_[j].weights;
       }
       if (!v.weights) {
         v.weights = memory(desc.weights_desc(), cpu());
@@ -118,7 +124,9 @@ std::vector<std::string> OnednnConv::implementations(const OnednnShape& shape) {
   });
 }
 
-int OnednnConv::next_batch(int remaining) const noexcept { return remaining >= shape_.max_batch ? shape_.max_batch : 1; }
+int OnednnConv::next_batch(int remaining) const noexcept {
+  return remaining >= shape_.max_batch ? shape_.max_batch : 1;
+}
 
 size_t OnednnConv::scratch_bytes() const noexcept {
   size_t bytes = 0;

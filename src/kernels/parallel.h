@@ -7,10 +7,15 @@
 namespace bitstrata::kernels {
 
 #ifdef _OPENMP
-inline int max_threads() noexcept { return omp_get_max_threads(); }
-inline int thread_index() noexcept { return omp_get_thread_num(); }
+inline int max_threads() noexcept {
+  return omp_get_max_threads();
+}
+inline int thread_index() noexcept {
+  return omp_get_thread_num();
+}
 
-/// Sets the number of threads of the parallel regions that the calling thread starts, and restores it at the end of the scope.
+/// Sets the number of threads of the parallel regions that the calling thread starts, and restores it at the
+/// end of the scope.
 class ScopedThreads {
  public:
   explicit ScopedThreads(int threads) noexcept : before_(omp_get_max_threads()) {
@@ -26,8 +31,12 @@ class ScopedThreads {
   int before_;
 };
 #else
-inline int max_threads() noexcept { return 1; }
-inline int thread_index() noexcept { return 0; }
+inline int max_threads() noexcept {
+  return 1;
+}
+inline int thread_index() noexcept {
+  return 0;
+}
 
 class ScopedThreads {
  public:

@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kMaxElements = int64_t{1} << 31;
 
 std::string describe(const ConvProblem& p) {
-  return fmt::format("convolution {}x{}x{} -> {}x{}x{}, kernel {}x{}, groups {}, W{}A{}", p.ic, p.ih, p.iw, p.oc, p.oh, p.ow,
-                     p.window.kernel_h, p.window.kernel_w, p.groups, p.w_bits, p.a_bits);
+  return fmt::format("convolution {}x{}x{} -> {}x{}x{}, kernel {}x{}, groups {}, W{}A{}", p.ic, p.ih, p.iw,
+                     p.oc, p.oh, p.ow, p.window.kernel_h, p.window.kernel_w, p.groups, p.w_bits, p.a_bits);
 }
 
 void check(bool condition, const ConvProblem& p, std::string_view what) {
@@ -42,17 +42,22 @@ std::string refusal(const KernelEntry& entry, const ConvProblem& problem, Isa ca
 
 const char* to_string(Family family) noexcept {
   switch (family) {
-    case Family::kReference: return "reference";
-    case Family::kBitplane: return "bitplane";
-    case Family::kInt8: return "int8";
+    case Family::kReference:
+      return "reference";
+    case Family::kBitplane:
+      return "bitplane";
+    case Family::kInt8:
+      return "int8";
+    case Family::kDirect:
+      return "direct";
   }
   return "reference";
 }
 
 void validate(const ConvProblem& p) {
   const program::Window& w = p.window;
-  for (int size : {p.ic, p.ih, p.iw, p.oc, p.oh, p.ow, p.groups, w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.dilation_h,
-                   w.dilation_w, p.max_batch}) {
+  for (int size : {p.ic, p.ih, p.iw, p.oc, p.oh, p.ow, p.groups, w.kernel_h, w.kernel_w, w.stride_h,
+                   w.stride_w, w.dilation_h, w.dilation_w, p.max_batch}) {
     check(size >= 1, p, "sizes, strides, dilations, groups and the batch must be at least 1");
   }
   for (int pad : {w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, p.max_threads}) {
@@ -61,8 +66,10 @@ void validate(const ConvProblem& p) {
   check(p.ic % p.groups == 0 && p.oc % p.groups == 0, p, "groups must divide the input and output channels");
   check(p.w_bits >= 1 && p.w_bits <= 8 && p.a_bits >= 1 && p.a_bits <= 8, p, "bits must be in 1..8");
   const int max_code = (1 << p.a_bits) - 1;
-  check(p.a_zero <= 0 && p.a_zero >= -max_code, p, fmt::format("zero point {} must be in [-{}, 0]", p.a_zero, max_code));
-  const int64_t padded_h = int64_t{p.ih} + w.pad_top + w.pad_bottom, padded_w = int64_t{p.iw} + w.pad_left + w.pad_right;
+  check(p.a_zero <= 0 && p.a_zero >= -max_code, p,
+        fmt::format("zero point {} must be in [-{}, 0]", p.a_zero, max_code));
+  const int64_t padded_h = int64_t{p.ih} + w.pad_top + w.pad_bottom,
+                padded_w = int64_t{p.iw} + w.pad_left + w.pad_right;
   check(p.oh == output_size(padded_h, 0, w.kernel_h, w.stride_h, w.dilation_h) &&
             p.ow == output_size(padded_w, 0, w.kernel_w, w.stride_w, w.dilation_w),
         p, "the output size does not follow from input, window and padding");
@@ -73,17 +80,21 @@ void validate(const ConvProblem& p) {
   const bool sizes_fit = padded_h <= kMaxElements / padded_w && padded_h * padded_w <= kMaxElements / p.ic &&
                          int64_t{p.oh} * p.ow <= kMaxElements / p.oc && taps <= kMaxElements / p.ic &&
                          p.ic / p.groups * taps <= kMaxElements / p.oc;
-  if (!sizes_fit) fail(ErrorCode::kUnsupported, "{}: more than 2^31 elements in the padded input, output or weights", describe(p));
+  if (!sizes_fit)
+    fail(ErrorCode::kUnsupported, "{}: more than 2^31 elements in the padded input, output or weights",
+         describe(p));
   const int64_t max_weight = std::max(std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1)));
   const int64_t max_value = std::max(-p.a_zero, max_code + p.a_zero);
   if (max_weight * max_value * (p.ic / p.groups * taps) >= kMaxElements) {
-    fail(ErrorCode::kUnsupported, "{}: its sums could reach 2^31; use fewer bits or fewer channels", describe(p));
+    fail(ErrorCode::kUnsupported, "{}: its sums could reach 2^31; use fewer bits or fewer channels",
+         describe(p));
   }
 }
 
 const std::vector<KernelEntry>& conv_kernels() {
   static const std::vector<KernelEntry> all = [] {
     std::vector<KernelEntry> entries = int8_entries();
+    for (KernelEntry& entry : depthwise_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : bitplane_entries()) entries.push_back(std::move(entry));
     entries.push_back(reference_entry());
     return entries;
@@ -110,23 +121,35 @@ bool needs_two_digits(const ConvProblem& p) {
 double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
   const double planes = problem.w_bits * problem.a_bits;
   switch (entry.family) {
-    case Family::kReference: return 0.1;
+    case Family::kReference:
+      return 0.1;
     case Family::kBitplane:
       switch (entry.isa) {
         case Isa::kAmx:
-        case Isa::kVnni: return 900 / planes * used_fraction(problem, 16);
-        case Isa::kAvx512: return 350 / planes * used_fraction(problem, 16);
-        case Isa::kAvx2: return 320 / planes * used_fraction(problem, 8);
-        case Isa::kNeon: return 150 / planes * used_fraction(problem, 4);
-        case Isa::kScalar: return 10 / planes * used_fraction(problem, 1);
+        case Isa::kVnni:
+          return 900 / planes * used_fraction(problem, 16);
+        case Isa::kAvx512:
+          return 350 / planes * used_fraction(problem, 16);
+        case Isa::kAvx2:
+          return 320 / planes * used_fraction(problem, 8);
+        case Isa::kNeon:
+          return 150 / planes * used_fraction(problem, 4);
+        case Isa::kScalar:
+          return 10 / planes * used_fraction(problem, 1);
       }
       break;
+    case Family::kDirect:
+      return entry.isa == Isa::kScalar ? 1 : entry.isa == Isa::kAvx512 ? 20 : 15;
     case Family::kInt8:
       switch (entry.isa) {
-        case Isa::kAmx: return 1300;
-        case Isa::kVnni: return 330;
-        case Isa::kAvx512: return needs_two_digits(problem) ? 75 : 150;
-        default: return needs_two_digits(problem) ? 55 : 110;
+        case Isa::kAmx:
+          return 1300;
+        case Isa::kVnni:
+          return 330;
+        case Isa::kAvx512:
+          return needs_two_digits(problem) ? 75 : 150;
+        default:
+          return needs_two_digits(problem) ? 55 : 110;
       }
   }
   return 0;
@@ -140,12 +163,14 @@ std::vector<Verdict> explain_conv(const ConvProblem& problem, Isa cap) {
   for (const KernelEntry& entry : conv_kernels()) {
     Verdict& verdict = verdicts.emplace_back(Verdict{&entry, false, refusal(entry, problem, cap)});
     if (!verdict.reason.empty()) continue;
-    if (best == nullptr || expected_gmacs(entry, problem) > expected_gmacs(*best->entry, problem)) best = &verdict;
+    if (best == nullptr || expected_gmacs(entry, problem) > expected_gmacs(*best->entry, problem))
+      best = &verdict;
   }
   for (Verdict& verdict : verdicts) {
     verdict.chosen = &verdict == best;
     if (verdict.chosen || !verdict.reason.empty()) continue;
-    verdict.reason = fmt::format("expected slower: {:.3g} GMAC/s against {:.3g} of {}", expected_gmacs(*verdict.entry, problem),
+    verdict.reason = fmt::format("expected slower: {:.3g} GMAC/s against {:.3g} of {}",
+                                 expected_gmacs(*verdict.entry, problem),
                                  expected_gmacs(*best->entry, problem), best->entry->name);
   }
   return verdicts;

@@ -1,4 +1,5 @@
-// Every kernel on every instruction set of this machine against the reference, which conv_reference in select_test.cpp checks by hand.
+// Every kernel on every instruction set of this machine against the reference, which conv_reference in
+// select_test.cpp checks by hand.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -36,12 +37,15 @@ class EveryKernel : public testing::TestWithParam<const char*> {
     } catch (const Error& error) {
       GTEST_SKIP() << error.what();
     }
-    const std::string reason = entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 2, 2), cap_);
+    const int groups = entry_->family == Family::kDirect ? 16 : 1;
+    const std::string reason =
+        entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), groups, 2, 2), cap_);
     if (!reason.empty()) GTEST_SKIP() << reason;
   }
 
   /// Compares with the reference; false when the kernel refuses the problem.
-  bool check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src, int n = 1, int threads = 1) {
+  bool check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src,
+             int n = 1, int threads = 1) {
     validate(p);
     const std::string reason = entry_->refuses(p, cap_);
     if (!reason.empty()) return false;
@@ -51,8 +55,9 @@ class EveryKernel : public testing::TestWithParam<const char*> {
     const auto actual = run_guarded(*kernel, p, src, n, threads);
     for (size_t i = 0; i < expected.size(); ++i) {
       if (expected[i] != actual[i]) {
-        ADD_FAILURE() << entry_->name << " (" << kernel->implementation() << ") element " << i << ": " << actual[i] << ", expected "
-                      << expected[i] << "\n" << describe(p) << " n " << n << " threads " << threads;
+        ADD_FAILURE() << entry_->name << " (" << kernel->implementation() << ") element " << i << ": "
+                      << actual[i] << ", expected " << expected[i] << "\n"
+                      << describe(p) << " n " << n << " threads " << threads;
         break;
       }
     }
@@ -60,7 +65,8 @@ class EveryKernel : public testing::TestWithParam<const char*> {
   }
 
   bool check_random(const ConvProblem& p, int n = 1, int threads = 1) {
-    return check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, n), p.a_bits, 2), n, threads);
+    return check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, n), p.a_bits, 2), n,
+                 threads);
   }
 
   const KernelEntry* entry_ = nullptr;
@@ -80,7 +86,8 @@ TEST_P(EveryKernel, GridsAndZeroPoints) {
     for (int a : {1, 2, 3, 5, 8}) {
       for (Grid grid : kAllGrids) {
         for (int zero : {0, -1, -(1 << (a - 1)), -((1 << a) - 1)}) {
-          EXPECT_TRUE(check_random(make_problem(7, 4, 3, 18, {3, 2, 1, 1, 1, 1, 2, 0, 0, 1}, 1, w, a, grid, zero)));
+          EXPECT_TRUE(
+              check_random(make_problem(7, 4, 3, 18, {3, 2, 1, 1, 1, 1, 2, 0, 0, 1}, 1, w, a, grid, zero)));
         }
       }
     }
@@ -88,10 +95,17 @@ TEST_P(EveryKernel, GridsAndZeroPoints) {
 }
 
 TEST_P(EveryKernel, Shapes) {
-  const Window windows[] = {
-      square(1, 1, 0), square(3, 1, 1), square(5, 1, 2), square(3, 2, 1), square(3, 1, 2, 2), square(1, 2, 0),
-      {3, 3, 2, 2, 1, 1, 0, 0, 1, 1}, {1, 5, 1, 2, 1, 1, 0, 3, 0, 1}, {3, 1, 1, 1, 2, 1, 1, 0, 3, 0}, {2, 2, 3, 1, 1, 2, 0, 1, 2, 0},
-      {3, 3, 1, 1, 1, 1, 4, 4, 4, 4}};
+  const Window windows[] = {square(1, 1, 0),
+                            square(3, 1, 1),
+                            square(5, 1, 2),
+                            square(3, 2, 1),
+                            square(3, 1, 2, 2),
+                            square(1, 2, 0),
+                            {3, 3, 2, 2, 1, 1, 0, 0, 1, 1},
+                            {1, 5, 1, 2, 1, 1, 0, 3, 0, 1},
+                            {3, 1, 1, 1, 2, 1, 1, 0, 3, 0},
+                            {2, 2, 3, 1, 1, 2, 0, 1, 2, 0},
+                            {3, 3, 1, 1, 1, 1, 4, 4, 4, 4}};
   int done = 0, asked = 0;
   for (const Window& window : windows) {
     for (int ic : {1, 3, 5, 16, 17, 33, 64}) {
@@ -109,7 +123,8 @@ TEST_P(EveryKernel, Shapes) {
 TEST_P(EveryKernel, GroupsAndDepthwise) {
   int done = 0;
   for (const Window& window : {square(3, 1, 1), square(3, 2, 1), square(1, 1, 0), square(3, 1, 2, 2)}) {
-    for (auto [ic, oc, groups] : {std::array{8, 8, 8}, {33, 33, 33}, {16, 32, 2}, {6, 9, 3}, {64, 64, 2}, {4, 8, 4}, {128, 64, 4}}) {
+    for (auto [ic, oc, groups] :
+         {std::array{8, 8, 8}, {33, 33, 33}, {16, 32, 2}, {6, 9, 3}, {64, 64, 2}, {4, 8, 4}, {128, 64, 4}}) {
       for (int zero : {0, -1}) {
         done += check_random(make_problem(ic, 6, 7, oc, window, groups, 8, 8, Grid::kOdd, zero));
         done += check_random(make_problem(ic, 6, 7, oc, window, groups, 2, 3, Grid::kSymmetric, zero));
@@ -122,7 +137,8 @@ TEST_P(EveryKernel, GroupsAndDepthwise) {
 // Operands that overflow 16-bit pair sums (maddubs) and 24-bit float sums where a kernel has either.
 TEST_P(EveryKernel, WorstCaseOperands) {
   int done = 0;
-  for (auto [w, a] : {std::array{8, 8}, {7, 8}, {8, 7}, {7, 7}, {6, 8}, {4, 8}, {1, 1}, {8, 1}, {1, 8}, {4, 4}}) {
+  for (auto [w, a] :
+       {std::array{8, 8}, {7, 8}, {8, 7}, {7, 7}, {6, 8}, {4, 8}, {1, 1}, {8, 1}, {1, 8}, {4, 4}}) {
     for (Grid grid : kAllGrids) {
       for (int extreme : {0, (1 << w) - 1}) {
         for (int zero : {0, -((1 << a) - 1)}) {
@@ -138,16 +154,19 @@ TEST_P(EveryKernel, WorstCaseOperands) {
     }
   }
   const ConvProblem depthwise = make_problem(32, 6, 6, 32, square(5, 1, 2), 32, 8, 8);
-  done += check(depthwise, std::vector<uint8_t>(weight_count(depthwise), 255), std::vector<uint8_t>(src_count(depthwise, 1), 255));
+  done += check(depthwise, std::vector<uint8_t>(weight_count(depthwise), 255),
+                std::vector<uint8_t>(src_count(depthwise, 1), 255));
   EXPECT_GE(done, 240);
 }
 
 TEST_P(EveryKernel, LongReductions) {
   EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8)));
-  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8, Grid::kTwosComplement, -128)));
+  EXPECT_TRUE(
+      check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8, Grid::kTwosComplement, -128)));
   EXPECT_TRUE(check_random(make_problem(4096, 1, 1, 40, square(1, 1, 0), 1, 4, 4)));
   const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8);
-  EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), 254), std::vector<uint8_t>(src_count(p, 1), 255)));
+  EXPECT_TRUE(
+      check(p, std::vector<uint8_t>(weight_count(p), 254), std::vector<uint8_t>(src_count(p, 1), 255)));
 }
 
 TEST_P(EveryKernel, BatchesAndThreads) {
@@ -194,7 +213,8 @@ int threads_of_this_process() {
   return count;
 }
 
-// OpenMP keeps the helpers of a thread until that thread ends, so a fresh thread shows how many a run started.
+// OpenMP keeps the helpers of a thread until that thread ends, so a fresh thread shows how many a run
+// started.
 TEST_P(EveryKernel, StartsNoMoreThreadsThanAllowed) {
   ConvProblem p = make_problem(64, 32, 32, 64, square(3, 1, 1), 1, 8, 8, Grid::kOdd, -2);
   p.max_threads = p.max_batch = 2;
@@ -234,15 +254,45 @@ TEST_P(EveryKernel, RunsTheCodeAskedFor) {
   }
 }
 
-std::vector<const char*> names() {
+class EveryDepthwiseKernel : public EveryKernel {};
+
+TEST_P(EveryDepthwiseKernel, ShapesBitsGridsAndThreads) {
+  const Window windows[] = {
+      square(3, 1, 1), square(5, 2, 2), square(3, 1, 3, 3), {2, 3, 1, 2, 1, 1, 0, 4, 2, 3}, {1, 1, 3, 3}};
+  for (const Window& window : windows) {
+    for (int c : {1, 3, 16, 17, 33, 70}) {
+      for (auto [w, a, zero] : {std::array{1, 1, 0}, {2, 3, -7}, {8, 8, -128}, {8, 8, 0}, {5, 4, -1}}) {
+        for (Grid grid : kAllGrids) {
+          for (int threads : {1, 2}) {
+            ConvProblem p = make_problem(c, 9, 6, c, window, c, w, a, grid, zero);
+            p.max_threads = 2;
+            EXPECT_TRUE(check_random(p, 2, threads) || entry_->family == Family::kInt8);
+          }
+        }
+      }
+    }
+  }
+  const ConvProblem extreme = make_problem(32, 6, 6, 32, square(5, 1, 2), 32, 8, 8);
+  check(extreme, std::vector<uint8_t>(weight_count(extreme), 255),
+        std::vector<uint8_t>(src_count(extreme, 1), 255));
+  const auto kernel = entry_->make(extreme, random_codes(weight_count(extreme), 8, 1), cap_);
+  const char* expected = entry_->isa == Isa::kAvx512 ? "AVX3" : entry_->isa == Isa::kAvx2 ? "AVX2" : "";
+  EXPECT_TRUE(entry_->family != Family::kDirect || kernel->implementation().ends_with(expected))
+      << kernel->implementation();
+}
+
+std::vector<const char*> names(bool depthwise) {
   std::vector<const char*> all;
   for (const KernelEntry& entry : conv_kernels()) {
-    if (entry.family != Family::kReference) all.push_back(entry.name.c_str());
+    if (entry.family != Family::kReference && (depthwise || entry.family != Family::kDirect))
+      all.push_back(entry.name.c_str());
   }
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Conv, EveryKernel, testing::ValuesIn(names()),
+INSTANTIATE_TEST_SUITE_P(Conv, EveryKernel, testing::ValuesIn(names(false)),
+                         [](const auto& name) { return std::string(name.param); });
+INSTANTIATE_TEST_SUITE_P(Conv, EveryDepthwiseKernel, testing::ValuesIn(names(true)),
                          [](const auto& name) { return std::string(name.param); });
 
 }  // namespace

@@ -45,7 +45,8 @@ void expect_close(const FloatConvProblem& p, int n, int threads, bool with_bias)
                      src[((size_t{1} * b * p.ih + iy) * p.iw + ix) * p.ic + o / group_oc * group_ic + c];
             }
           }
-          ASSERT_NEAR(*actual++, sum, tolerance + 1e-6) << conv.implementation() << " " << b << " " << y << " " << x << " " << o;
+          ASSERT_NEAR(*actual++, sum, tolerance + 1e-6)
+              << conv.implementation() << " " << b << " " << y << " " << x << " " << o;
         }
       }
     }
@@ -61,9 +62,11 @@ TEST(FloatConv, MatchesADoubleLoop) {
   for (int n : {1, 2, 5}) {
     for (int threads : {1, 2}) {
       for (bool with_bias : {false, true}) {
-        for (FloatConvProblem p : {problem(3, 9, 8, 16, {7, 7, 2, 2, 1, 1, 3, 3, 3, 3}), problem(16, 6, 6, 5, {1, 1, 1, 1}),
-                                   problem(17, 7, 5, 19, {3, 2, 1, 2, 2, 1, 2, 0, 1, 1}), problem(32, 6, 6, 32, {3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, 32),
-                                   problem(6, 6, 6, 9, {3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, 3)}) {
+        for (FloatConvProblem p :
+             {problem(3, 9, 8, 16, {7, 7, 2, 2, 1, 1, 3, 3, 3, 3}), problem(16, 6, 6, 5, {1, 1, 1, 1}),
+              problem(17, 7, 5, 19, {3, 2, 1, 2, 2, 1, 2, 0, 1, 1}),
+              problem(32, 6, 6, 32, {3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, 32),
+              problem(6, 6, 6, 9, {3, 3, 1, 1, 1, 1, 1, 1, 1, 1}, 3)}) {
           p.max_batch = 4;
           p.max_threads = 2;
           expect_close(p, n, threads, with_bias);
@@ -75,7 +78,8 @@ TEST(FloatConv, MatchesADoubleLoop) {
 
 TEST(FloatLinear, MatchesADoubleLoop) {
   const int in = 37, out = 11, positions = 3, n = 2;
-  const auto weights = random_floats(in * out, 1), bias = random_floats(out, 2), src = random_floats(n * positions * in, 3);
+  const auto weights = random_floats(in * out, 1), bias = random_floats(out, 2),
+             src = random_floats(n * positions * in, 3);
   const FloatLinear linear(in, out, positions, weights, bias, best_isa(), 2);
   GuardedBuffer dst(n * positions * out * 4), scratch((linear.scratch_bytes() + 63) / 64 * 64);
   linear.run(src.data(), n, dst.as<float>(), scratch.as<void>(), 1);

@@ -9,7 +9,8 @@ namespace {
 
 const program::Window k3x3{3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
 
-// 2x2 image of one channel, codes 0 1 / 2 3 with zero point -1: values -1 0 / 1 2. Weights 1 2 3 / 4 5 6 / 7 8 9 minus 8.
+// 2x2 image of one channel, codes 0 1 / 2 3 with zero point -1: values -1 0 / 1 2. Weights 1 2 3 / 4 5 6 / 7
+// 8 9 minus 8.
 TEST(Reference, MatchesAWorkedExample) {
   const ConvProblem p = make_problem(1, 2, 2, 1, k3x3, 1, 4, 2, Grid::kTwosComplement, -1);
   const std::vector<uint8_t> weights = {1, 2, 3, 4, 5, 6, 7, 8, 9}, src = {0, 1, 2, 3};
@@ -43,9 +44,7 @@ TEST(Validate, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refused([](auto& p) { p.grid = {3, -5}; }));
   EXPECT_TRUE(refused([](auto& p) { p.max_batch = 0; }));
   EXPECT_TRUE(refused([](auto& p) { p.ih = p.iw = p.oh = p.ow = 1 << 30; }));
-  EXPECT_TRUE(refused([](auto& p) {
-    p = make_problem(40000, 1, 1, 8, {}, 1, 8, 8);
-  }));
+  EXPECT_TRUE(refused([](auto& p) { p = make_problem(40000, 1, 1, 8, {}, 1, 8, 8); }));
 }
 
 TEST(Select, HonoursCapAndFamily) {
