@@ -126,6 +126,8 @@ class ReduceMeanExecutor final : public Executor {
     if (kept.empty()) kept.push_back({1, 0});
     for (int axis : physical_axes(out.size())) outer_.push_back(kept[static_cast<size_t>(axis)]);
     for (const Axis& axis : reduced_) count_ *= axis.size;
+    last_ = reduced_.back();
+    reduced_.pop_back();
   }
 
   void run(const Context& context) const noexcept override {
@@ -152,22 +154,32 @@ class ReduceMeanExecutor final : public Executor {
     return result;
   }
 
+  /// Sum in the row-major order of the reduced axes.
+  template <typename Sum, typename T>
+  Sum sum(const T* source) const noexcept {
+    Sum result = 0;
+    for (int64_t i = 0; i < count_ / last_.size; ++i) {
+      const T* at = source + offset(reduced_, i);
+      for (int64_t j = 0; j < last_.size; ++j) result += static_cast<Sum>(at[j * last_.stride]);
+    }
+    return result;
+  }
+
   float mean(const uint8_t* source) const noexcept {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < count_; ++i) sum += source[offset(reduced_, i)];
-    return static_cast<float>(sum + count_ * code_->zero) * code_->scale / static_cast<float>(count_);
+    const float value = static_cast<float>(sum<int64_t>(source) + count_ * code_->zero) * code_->scale;
+    return value / static_cast<float>(count_);
   }
 
   float mean(const float* source) const noexcept {
-    double sum = 0;
-    for (int64_t i = 0; i < count_; ++i) sum += source[offset(reduced_, i)];
-    return static_cast<float>(sum) / static_cast<float>(count_);
+    return static_cast<float>(sum<double>(source)) / static_cast<float>(count_);
   }
 
   TensorId input_;
   std::optional<quant::CodeType> code_;
   int64_t image_elems_, count_ = 1;
-  std::vector<Axis> reduced_, outer_;  ///< outer_: the output's axes in memory order
+  std::vector<Axis> reduced_,
+      outer_;        ///< reduced_: without the last; outer_: the output's axes in memory order
+  Axis last_{1, 0};  ///< the last reduced axis
   Epilogue epilogue_;
 };
 
