@@ -45,7 +45,7 @@ std::optional<kernels::ConvProblem> conv_problem(const program::Program& program
   } else {
     problem.ic = static_cast<int>(in.dims.back());
     problem.oc = static_cast<int>(out_dims.back());
-    problem.ih = problem.oh = static_cast<int>(program::elements(in.dims) / in.dims.back());
+    problem.iw = problem.ow = static_cast<int>(program::elements(in.dims) / in.dims.back());
   }
   return problem;
 }
