@@ -60,7 +60,10 @@ function(bitstrata_runtime_library)
   add_library(bitstrata::bitstrata ALIAS bitstrata_shared)
   # The objects hold every symbol already; the modules bring the libraries that they link.
   target_link_libraries(bitstrata_shared PRIVATE ${modules} PUBLIC fmt::fmt)
-  target_link_options(bitstrata_shared PRIVATE $<$<NOT:$<BOOL:${BITSTRATA_SANITIZE}>>:-Wl,--no-undefined> -Wl,--as-needed)
+  target_link_options(bitstrata_shared PRIVATE -Wl,--as-needed)
+  if(NOT BITSTRATA_SANITIZE)
+    target_link_options(bitstrata_shared PRIVATE -Wl,--no-undefined)
+  endif()
   target_include_directories(bitstrata_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
                                                         $<INSTALL_INTERFACE:include/bitstrata>)
   set_target_properties(bitstrata_shared PROPERTIES OUTPUT_NAME bitstrata VERSION ${PROJECT_VERSION} SOVERSION 0)
