@@ -19,7 +19,8 @@ const Operand* Builder::find(const std::string& name) {
   const auto initialiser = initialisers_.find(name);
   if (initialiser == initialisers_.end()) return nullptr;
   const auto& proto = *initialiser->second;
-  budget.take(count_elems({proto.dims().begin(), proto.dims().end()}, proto.name()), name);
+  const std::string where = fmt::format("{}: tensor '{}'", file_, name);
+  budget.take(count_elems({proto.dims().begin(), proto.dims().end()}, where), where);
   Operand operand{std::make_shared<const Tensor>(decode_tensor(proto)), -1};
   return &names_.emplace(name, std::move(operand)).first->second;
 }

@@ -16,6 +16,8 @@ NodeId insert_batch_norm(Graph& graph, NodeId layer, const std::string& name, Ba
   }
   const ValueId before = graph.nodes[layer].output;
   const ValueId after = static_cast<ValueId>(graph.values.size());
+  Node added{name, std::move(parameters), {before}, after};
+  infer_dims(graph, added);
   Value normalised{graph.values[before].name, graph.values[before].dims, {}};
   // The normalised value takes the old name: it is what the outputs and consumers mean.
   graph.values[before].name = graph.nodes[layer].name + ".raw";
@@ -29,8 +31,7 @@ NodeId insert_batch_norm(Graph& graph, NodeId layer, const std::string& name, Ba
     if (v == before) v = after;
   }
   const NodeId id = layer + 1;
-  graph.nodes.insert(graph.nodes.begin() + id, Node{name, std::move(parameters), {before}, after});
-  infer_dims(graph, graph.nodes[id]);
+  graph.nodes.insert(graph.nodes.begin() + id, std::move(added));
   return id;
 }
 
