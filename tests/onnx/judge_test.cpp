@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compile/lower.h"
+#include "core/error.h"
 #include "core/file.h"
 #include "onnx/export.h"
 #include "onnx/import.h"
@@ -101,7 +102,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"squeezenet1_1", 2}, Case{"densenet121", 2}, Case{"shufflenet_v2_x1_0", 2},
                       Case{"shufflenet_v2_x1_0_static", 1}, Case{"efficientnet_b0", 2}, Case{"mnasnet1_0", 2},
                       Case{"regnet_y_400mf", 2}, Case{"googlenet", 2}, Case{"googlenet_transform", 2}),
-    [](const auto& info) { return std::string(info.param.network); });
+    [](const auto& test) { return std::string(test.param.network); });
 
 }  // namespace
 }  // namespace bitstrata
