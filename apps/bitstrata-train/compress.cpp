@@ -1,0 +1,190 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "common/commands.h"
+#include "common/interrupt.h"
+#include "common/main.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "format/bst.h"
+#include "quant/policy.h"
+#include "stages.h"
+
+namespace bitstrata::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Catches mistakes in options before anything is created or loaded.
+void check_options(const JobOptions& options) {
+  quant::parse_policy(options.policy);
+  quant::parse_calibration(options.calibration);
+  for (const std::string& target : options.targets) plan::parse_target(target);
+  if (!std::filesystem::exists(options.model)) fail(ErrorCode::kIo, "cannot open {}: no such file; expected a float network as .onnx", options.model);
+}
+
+void add_job_options(CLI::App& app, JobOptions& o) {
+  app.add_option("model", o.model, "Float network, .onnx")->type_name("MODEL")->required();
+  app.add_option("--out", o.out, "Folder for the results")->type_name("DIR")->required();
+  add_data_options(app, o.data);
+  app.add_option("--seed", o.seed, "Seed of everything random")->capture_default_str();
+  app.add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  app.add_flag("--resume", o.resume, "Go on with the job in the folder");
+  app.add_flag("--overwrite", o.overwrite, "Forget the job in the folder and start again")->excludes("--resume");
+  add_threads_option(app, o.machine);
+  add_output_options(app, o.output);
+}
+
+void add_search_options(CLI::App& app, JobOptions& o) {
+  const auto group = "Bits";
+  app.add_option("--method", o.method, "How bits are chosen: uniform")->capture_default_str()->group(group);
+  app.add_option("--policy", o.policy, "Quantizers: dorefa, pact, sawb, lsq, wrpn")->capture_default_str()->group(group);
+  app.add_option("--target", o.targets, "avg-bits=3, size=10x, size=70KB, bitops=0.4G, drop=0.5; may be repeated")->type_name("KIND=VALUE")->group(group);
+  app.add_option("--bits", o.bits, "Candidate widths")->delimiter(',')->check(CLI::Range(1, 8))->group(group);
+  app.add_option("--activation-bits", o.activation_bits, "Activation bits (default: as the weights)")->check(CLI::Range(1, 8))->group(group);
+  app.add_option("--plan", o.plan, "Use the bits of this plan.json instead of searching")->type_name("FILE")->group(group);
+  app.add_option("--per-channel", o.per_channel, "Weight scales per output channel, true or false (default: for lsq and sawb)")->group(group);
+  app.add_option("--calibration", o.calibration, "Start ranges: minmax, percentile, aciq, mse")->capture_default_str()->group(group);
+  app.add_option("--calibration-images", o.calibration_images, "Training images for them")->check(CLI::Range(1, 1000000))->capture_default_str()->group(group);
+}
+
+Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double float_accuracy, double accuracy) {
+  const JobOptions& o = job.options();
+  Json json{{"float_accuracy", float_accuracy},
+            {"accuracy", accuracy},
+            {"compression", sum.compression},
+            {"size_bytes", std::filesystem::file_size(job.folder().model())},
+            {"weight_bytes", sum.weight_bytes},
+            {"float_weight_bytes", 4 * sum.weights},
+            {"avg_weight_bits", sum.avg_weight_bits},
+            {"avg_activation_bits", sum.avg_activation_bits},
+            {"bitops", sum.bitops},
+            {"method", plan.method},
+            {"policy", o.policy},
+            {"targets", plan.targets},
+            {"seed", o.seed},
+            {"seconds", job.seconds()},
+            {"version", version()},
+            {"epochs", Json::array()}};
+  for (const auto& epoch : job.progress().epochs) {
+    json["epochs"].push_back({{"epoch", epoch.epoch}, {"loss", epoch.loss}, {"train_accuracy", epoch.train_accuracy}, {"holdout_accuracy", epoch.holdout_accuracy}});
+  }
+  return json;
+}
+
+void print(const Job& job, const Json& result) {
+  if (job.options().output.json) {
+    write_json(result);
+    return;
+  }
+  TextTable table({"", ">float", ">packed"});
+  table.add({"test accuracy", fmt::format("{:.2f} %", 100 * result["float_accuracy"].get<double>()), fmt::format("{:.2f} %", 100 * result["accuracy"].get<double>())});
+  table.add({"weights", fmt::format("{} bytes", result["float_weight_bytes"].get<int64_t>()), fmt::format("{} bytes", result["weight_bytes"].get<int64_t>())});
+  table.add({"model.bst", "", fmt::format("{} bytes", result["size_bytes"].get<int64_t>())});
+  table.add({"weight bits", "32", fmt::format("{:.2f}", result["avg_weight_bits"].get<double>())});
+  table.add({"activation bits", "32", fmt::format("{:.2f}", result["avg_activation_bits"].get<double>())});
+  write_stdout(table.to_string());
+  write_stdout(fmt::format("results in {}\n", job.folder().root.string()));
+}
+
+void check_drop(const JobOptions& options, double float_accuracy, double accuracy) {
+  for (const std::string& text : options.targets) {
+    const plan::Target target = plan::parse_target(text);
+    const double drop = 100 * (float_accuracy - accuracy);
+    if (target.kind == plan::Target::Kind::kDrop && drop > target.value) {
+      fail(ErrorCode::kJobFailed, "the network loses {:.2f} points of accuracy, the target {} allows {}; it is kept in {}; allow more bits or train longer", drop, text,
+           target.value, options.out);
+    }
+  }
+}
+
+void run_compress(const JobOptions& options) {
+  check_options(options);
+  catch_interrupts();
+  Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, true, options.output.quiet);
+  Job job(options, "compress");
+  if (options.resume && std::filesystem::exists(job.folder().summary()) && std::filesystem::exists(job.folder().model())) {
+    const Json done = Json::parse(read_text_file(job.folder().summary()));
+    job.log("this job is done already");
+    print(job, done);
+    check_drop(options, done.at("float_accuracy").get<double>(), done.at("accuracy").get<double>());
+    return;
+  }
+  const double float_accuracy = float_accuracy_stage(job, bench);
+  const plan::Plan plan = search_stage(job, bench);
+  const QuantizedNetwork start = start_stage(job, bench, plan);
+  const QuantizedNetwork trained = finetune_stage(job, bench, plan, start);
+  program::Program program = compile_stage(job, plan, trained);
+  const double accuracy = exact_test_accuracy(bench, std::move(program), options.output.quiet);
+  const Json result = summary(job, plan, plan::figures(bench.graph, plan), float_accuracy, accuracy);
+  job.save_progress();
+  write_file_atomically(job.folder().summary(), std::string_view(result.dump(2) + "\n"));
+  job.log(fmt::format("packed network: {:.2f} % of {} test images", 100 * accuracy, bench.dataset->num_samples(data::Split::kTest)));
+  print(job, result);
+  check_drop(options, float_accuracy, accuracy);
+}
+
+void run_search(const JobOptions& options) {
+  check_options(options);
+  catch_interrupts();
+  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, false, options.output.quiet);
+  Job job(options, "search");
+  search_stage(job, bench);
+}
+
+void run_finetune(const JobOptions& options) {
+  check_options(options);
+  if (options.plan.empty()) fail(ErrorCode::kInvalidArgument, "finetune: --plan FILE is missing; 'bitstrata search' makes one");
+  catch_interrupts();
+  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, false, options.output.quiet);
+  Job job(options, "finetune");
+  const plan::Plan plan = search_stage(job, bench);
+  finetune_stage(job, bench, plan, start_stage(job, bench, plan));
+  job.log(fmt::format("trained network in {}; 'bitstrata compile {}' packs it", job.folder().checkpoint().string(), job.folder().root.string()));
+}
+
+void run_compile(const std::string& root) {
+  const JobFolder folder{root};
+  const plan::Plan plan = plan::read_plan(folder.plan());
+  const QuantizedNetwork trained = read_trained(folder);
+  program::Program program = compile::lower(trained.graph, plan, trained.quantizers);
+  program.metadata["method"] = plan.method;
+  format::write(folder.model(), program);
+  write_stdout(fmt::format("{}: {} bytes\n", folder.model().string(), std::filesystem::file_size(folder.model())));
+}
+
+CLI::App& add_job_command(CLI::App& app, const char* name, const std::shared_ptr<JobOptions>& options) {
+  CLI::App& command = *app.add_subcommand(name, train_command_description(name));
+  add_job_options(command, *options);
+  return command;
+}
+
+}  // namespace
+
+void add_compress(CLI::App& app) {
+  auto compress = std::make_shared<JobOptions>();
+  CLI::App& compress_command = add_job_command(app, "compress", compress);
+  add_search_options(compress_command, *compress);
+  add_training_options(compress_command, compress->training);
+  compress_command.callback([compress] { run_compress(*compress); });
+
+  auto search = std::make_shared<JobOptions>();
+  CLI::App& search_command = add_job_command(app, "search", search);
+  add_search_options(search_command, *search);
+  search_command.callback([search] { run_search(*search); });
+
+  auto finetune = std::make_shared<JobOptions>();
+  CLI::App& finetune_command = add_job_command(app, "finetune", finetune);
+  add_search_options(finetune_command, *finetune);
+  add_training_options(finetune_command, finetune->training);
+  finetune_command.callback([finetune] { run_finetune(*finetune); });
+
+  auto root = std::make_shared<std::string>();
+  CLI::App& compile_command = *app.add_subcommand("compile", train_command_description("compile"));
+  compile_command.add_option("job", *root, "Folder of a fine-tuned job")->type_name("DIR")->required();
+  compile_command.callback([root] { run_compile(*root); });
+}
+
+}  // namespace bitstrata::cli

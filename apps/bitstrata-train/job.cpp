@@ -1,0 +1,238 @@
+#include "job.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/model.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "onnx/import.h"
+
+namespace bitstrata::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename T>
+void put(Json& json, const char* key, const std::optional<T>& value) {
+  if (value) json[key] = *value;
+}
+
+/// Everything that decides the result of a job; --resume must be given the same.
+Json identity(const JobOptions& o, const std::string& command) {
+  Json json{{"command", command},       {"model", std::filesystem::absolute(o.model).lexically_normal().string()},
+            {"plan", o.plan},           {"data", o.data.data},
+            {"mean", o.data.mean},      {"std", o.data.std},
+            {"method", o.method},       {"policy", o.policy},
+            {"targets", o.targets},     {"bits", o.bits},
+            {"activation_bits", o.activation_bits}, {"calibration", o.calibration},
+            {"calibration_images", o.calibration_images}, {"seed", o.seed},
+            {"optimizer", o.training.optimizer}};
+  put(json, "per_channel", o.per_channel);
+  put(json, "epochs", o.training.epochs);
+  put(json, "batch", o.training.batch);
+  put(json, "lr", o.training.learning_rate);
+  put(json, "momentum", o.training.momentum);
+  put(json, "weight_decay", o.training.weight_decay);
+  put(json, "warmup", o.training.warmup);
+  put(json, "restart", o.training.restart);
+  put(json, "restart_factor", o.training.restart_factor);
+  put(json, "label_smoothing", o.training.label_smoothing);
+  put(json, "clip_norm", o.training.clip_norm);
+  put(json, "distill", o.training.distill);
+  put(json, "temperature", o.training.temperature);
+  put(json, "augment_pad", o.training.augment_pad);
+  put(json, "flip", o.training.flip);
+  return json;
+}
+
+Json parse(const std::filesystem::path& path) {
+  try {
+    return Json::parse(read_text_file(path));
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::kCorruptFile, "{}: not valid JSON: {}; delete the folder to start again", path.string(), printable(error.what()));
+  }
+}
+
+void check_same_job(const std::filesystem::path& path, const Json& now) {
+  const Json then = parse(path);
+  if (!then.is_object()) fail(ErrorCode::kCorruptFile, "{}: expected a JSON object; delete the folder to start again", path.string());
+  Json keys = then;
+  keys.update(now);
+  for (const auto& [key, unused] : keys.items()) {
+    const Json before = then.contains(key) ? then[key] : Json(), after = now.contains(key) ? now[key] : Json();
+    if (before != after) {
+      fail(ErrorCode::kInvalidArgument, "--resume: the job in {} was started with {} = {}, found {}; give the same options or another --out",
+           path.parent_path().parent_path().string(), key, before.dump(), after.dump());
+    }
+  }
+}
+
+}  // namespace
+
+void add_training_options(CLI::App& app, TrainingArguments& a) {
+  const auto group = "Training";
+  app.add_option("--epochs", a.epochs, "Passes over the training data")->check(CLI::Range(0, 100000))->group(group);
+  app.add_option("--batch-size", a.batch, "Images per training step (default 128, or less for small data)")->check(CLI::Range(1, 65536))->group(group);
+  app.add_option("--lr", a.learning_rate, "Peak learning rate")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--optimizer", a.optimizer, "sgd or adam")->check(CLI::IsMember({"sgd", "adam"}))->capture_default_str()->group(group);
+  app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(CLI::Range(0.0, 0.9999))->group(group);
+  app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")->check(CLI::NonNegativeNumber)->group(group);
+  app.add_option("--warmup", a.warmup, "Epochs of linear warm-up")->check(CLI::NonNegativeNumber)->group(group);
+  app.add_option("--restart", a.restart, "Epochs of the first cosine cycle (default: one cycle over all epochs)")->check(CLI::NonNegativeNumber)->group(group);
+  app.add_option("--restart-factor", a.restart_factor, "Growth of later cycles")->check(CLI::Range(1.0, 100.0))->group(group);
+  app.add_option("--label-smoothing", a.label_smoothing, "Probability spread over all classes")->check(CLI::Range(0.0, 0.99))->group(group);
+  app.add_option("--clip-norm", a.clip_norm, "Largest gradient norm, 0 for no limit")->check(CLI::NonNegativeNumber)->group(group);
+  app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--temperature", a.temperature, "Temperature of distillation")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--augment-pad", a.augment_pad, "Padding of random crops, in pixels")->check(CLI::Range(0, 1024))->group(group);
+  app.add_option("--flip", a.flip, "Mirror half of the training images (true or false)")->group(group);
+  app.add_option("--checkpoint-seconds", a.checkpoint_seconds, "Time between checkpoints")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+}
+
+torch::Device prepare_torch(const std::string& device, const MachineOptions& machine) {
+  torch::set_num_threads(machine.resolved_threads());
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setAllowTF32CuBLAS(false);
+  if (device == "cpu") return torch::kCPU;
+  if (device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: found '{}', expected cpu or cuda", printable(device));
+  if (!torch::cuda::is_available()) fail(ErrorCode::kUnsupported, "--device cuda: this LibTorch sees no CUDA device; use --device cpu");
+  return torch::kCUDA;
+}
+
+Workbench open_workbench(const std::string& model, const DataOptions& options, const MachineOptions& machine, const std::string& device, uint64_t seed,
+                         bool need_train, bool need_test, bool quiet) {
+  Workbench bench;
+  bench.device = prepare_torch(device, machine);
+  bench.graph = onnx::import_file(model);
+  const auto& input = bench.graph.values[static_cast<size_t>(bench.graph.input)].dims;
+  const data::ImageShape shape = image_shape(input);
+  bench.normalization = resolve_normalization(options, bench.graph.mean, bench.graph.std, shape.channels);
+  bench.dataset.emplace(load_dataset(options, shape, need_train, need_test, machine.resolved_threads(), quiet));
+  if (bench.graph.outputs.size() != 1) fail(ErrorCode::kUnsupported, "{}: found {} outputs, expected one, the logits", model, bench.graph.outputs.size());
+  const auto classes = program::elements(bench.graph.values[static_cast<size_t>(bench.graph.outputs[0])].dims);
+  check_classes(*bench.dataset, bench.graph.class_names, classes);
+  bench.graph.mean = bench.normalization.mean;
+  bench.graph.std = bench.normalization.std;
+  if (bench.graph.class_names.empty() && static_cast<int64_t>(bench.dataset->class_names().size()) == classes) {
+    bench.graph.class_names = bench.dataset->class_names();
+  }
+  if (need_train) bench.holdout = data::holdout(*bench.dataset, seed, kHoldoutFraction);
+  return bench;
+}
+
+train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOptions o, const data::Dataset& dataset, uint64_t seed) {
+  o.seed = seed;
+  o.optimizer = train::parse_optimizer(a.optimizer);
+  if (o.optimizer == train::Optimizer::kAdam) o.learning_rate = 1e-3;
+  // Small data sets still need some tens of steps per epoch.
+  const size_t samples = dataset.num_samples(data::Split::kTrain);
+  while (o.batch > 16 && samples / static_cast<size_t>(o.batch) < 40) o.batch /= 2;
+  const auto take = [](const auto& given, auto& value) {
+    if (given) value = *given;
+  };
+  take(a.epochs, o.epochs);
+  take(a.batch, o.batch);
+  take(a.learning_rate, o.learning_rate);
+  take(a.momentum, o.momentum);
+  take(a.weight_decay, o.weight_decay);
+  take(a.warmup, o.warmup_epochs);
+  take(a.restart, o.restart_epochs);
+  take(a.restart_factor, o.restart_factor);
+  take(a.label_smoothing, o.label_smoothing);
+  take(a.clip_norm, o.clip_norm);
+  take(a.distill, o.distill_weight);
+  take(a.temperature, o.distill_temperature);
+  data::Augmentation augmentation = dataset.default_augmentation();
+  take(a.augment_pad, augmentation.pad);
+  take(a.flip, augmentation.flip);
+  o.augmentation = augmentation;
+  return o;
+}
+
+JobProgress read_progress(const std::filesystem::path& path) {
+  JobProgress progress;
+  if (!std::filesystem::exists(path)) return progress;
+  const Json json = parse(path);
+  try {
+    progress.float_accuracy = json.at("float_accuracy").get<double>();
+    progress.seconds = json.at("seconds").get<double>();
+    for (const Json& e : json.at("epochs")) {
+      progress.epochs.push_back({e.at("epoch").get<int>(), e.at("loss").get<double>(), e.at("train_accuracy").get<double>(), e.at("holdout_accuracy").get<double>()});
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::kCorruptFile, "{}: {}; delete the folder to start again", path.string(), printable(error.what()));
+  }
+  return progress;
+}
+
+void write_progress(const std::filesystem::path& path, const JobProgress& progress) {
+  Json json{{"float_accuracy", progress.float_accuracy}, {"seconds", progress.seconds}, {"epochs", Json::array()}};
+  for (const auto& e : progress.epochs) {
+    json["epochs"].push_back({{"epoch", e.epoch}, {"loss", e.loss}, {"train_accuracy", e.train_accuracy}, {"holdout_accuracy", e.holdout_accuracy}});
+  }
+  write_file_atomically(path, std::string_view(json.dump(1) + "\n"));
+}
+
+Job::Job(const JobOptions& options, const std::string& command) : options_(options), command_(command), folder_{options.out} {
+  make_folders(folder_.checkpoint());
+  const auto lock_path = folder_.checkpoint() / "lock";
+  lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) fail(ErrorCode::kIo, "cannot write to {}: {}", folder_.checkpoint().string(), std::strerror(errno));
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    fail(ErrorCode::kInvalidArgument, "another bitstrata is working in {}; wait for it or choose another --out", folder_.root.string());
+  }
+  const Json now = identity(options, command);
+  if (options.overwrite) {
+    for (const auto& file : {folder_.options(), folder_.progress(), folder_.start_network(), folder_.start_quantizers(), folder_.training(), folder_.network(),
+                             folder_.quantizers(), folder_.summary(), folder_.model(), folder_.log()}) {
+      std::error_code ignored;
+      std::filesystem::remove(file, ignored);
+    }
+  }
+  if (std::filesystem::exists(folder_.options())) {
+    if (!options.resume) {
+      fail(ErrorCode::kInvalidArgument, "{} already holds a job; add --resume to go on with it, --overwrite to start again, or choose another --out",
+           folder_.root.string());
+    }
+    check_same_job(folder_.options(), now);
+  } else {
+    write_file_atomically(folder_.options(), std::string_view(now.dump(1) + "\n"));
+  }
+  progress_ = read_progress(folder_.progress());
+  earlier_seconds_ = progress_.seconds;
+}
+
+Job::~Job() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+double Job::seconds() const { return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+void Job::save_progress() {
+  progress_.seconds = seconds();
+  write_progress(folder_.progress(), progress_);
+}
+
+void Job::log(const std::string& line) {
+  if (!options_.output.quiet) write_stderr_line(line);
+  std::ofstream file(folder_.log(), std::ios::app);
+  const std::time_t now = std::time(nullptr);
+  char stamp[32];
+  std::tm utc{};
+  std::strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+  file << stamp << ' ' << line << '\n';
+}
+
+std::string Job::resume_hint() const { return fmt::format("run the same command with --resume to go on (saved in {})", folder_.checkpoint().string()); }
+
+}  // namespace bitstrata::cli

@@ -1,0 +1,135 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/data_options.h"
+#include "common/output.h"
+#include "common/settings.h"
+#include "data/dataset.h"
+#include "graph/graph.h"
+#include "plan/plan.h"
+#include "quant/calibrate.h"
+#include "train/torch.h"
+#include "train/trainer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace bitstrata::cli {
+
+/// How networks are trained, as given on the command line; empty values take the defaults of the command or policy.
+struct TrainingArguments {
+  std::optional<int> epochs;
+  std::optional<int> batch;
+  std::optional<double> learning_rate, momentum, weight_decay, warmup, restart, restart_factor, label_smoothing, clip_norm, distill, temperature;
+  std::string optimizer = "sgd";
+  std::optional<int> augment_pad;
+  std::optional<bool> flip;
+  double checkpoint_seconds = 60;
+};
+void add_training_options(CLI::App& app, TrainingArguments& arguments);
+
+/// Options of compress and its stages.
+struct JobOptions {
+  std::string model, out, plan;
+  DataOptions data;
+  MachineOptions machine;
+  OutputOptions output;
+  TrainingArguments training;
+  std::string method = "uniform", policy = "lsq", calibration = "mse", device = "cpu";
+  std::vector<std::string> targets;
+  std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};
+  int activation_bits = 0;  ///< 0: as the weights
+  std::optional<bool> per_channel;
+  int calibration_images = 1024;
+  uint64_t seed = kDefaultSeed;
+  bool resume = false, overwrite = false;
+};
+
+/// Where the files of a job lie.
+struct JobFolder {
+  std::filesystem::path root;
+  std::filesystem::path plan() const { return root / "plan.json"; }
+  std::filesystem::path model() const { return root / "model.bst"; }
+  std::filesystem::path summary() const { return root / "run.json"; }
+  std::filesystem::path log() const { return root / "log.txt"; }
+  std::filesystem::path checkpoint() const { return root / "checkpoint"; }
+  std::filesystem::path options() const { return checkpoint() / "job.json"; }        ///< what the job was asked for
+  std::filesystem::path progress() const { return checkpoint() / "progress.json"; }  ///< figures known so far
+  std::filesystem::path start_network() const { return checkpoint() / "start.onnx"; }
+  std::filesystem::path start_quantizers() const { return checkpoint() / "start.json"; }
+  std::filesystem::path training() const { return checkpoint() / "training.ckpt"; }
+  std::filesystem::path network() const { return checkpoint() / "network.onnx"; }
+  std::filesystem::path quantizers() const { return checkpoint() / "quantizers.json"; }
+};
+
+/// The inputs of a job in memory.
+struct Workbench {
+  graph::Graph graph;  ///< the float network, normalisation and class names filled in
+  std::optional<data::Dataset> dataset;
+  data::Normalization normalization;
+  data::Holdout holdout;
+  torch::Device device = torch::kCPU;
+};
+
+/// Sets LibTorch's threads and determinism and parses --device. kUnsupported when CUDA is asked for and absent.
+torch::Device prepare_torch(const std::string& device, const MachineOptions& machine);
+
+/// Imports the model and loads the data for it. Errors as onnx::import_file, load_dataset and check_classes.
+Workbench open_workbench(const std::string& model, const DataOptions& data, const MachineOptions& machine, const std::string& device, uint64_t seed,
+                         bool need_train, bool need_test, bool quiet);
+
+/// Training options from arguments over `defaults`.
+train::TrainOptions resolve_training(const TrainingArguments& arguments, train::TrainOptions defaults, const data::Dataset& dataset, uint64_t seed);
+
+/// Figures that stages leave for later ones, kept in progress.json so that a resumed job has them.
+struct JobProgress {
+  double float_accuracy = -1;   ///< on the test split; -1: not measured yet
+  double seconds = 0;           ///< spent by earlier runs of this job
+  struct Epoch {
+    int epoch = 0;
+    double loss = 0, train_accuracy = 0, holdout_accuracy = 0;
+  };
+  std::vector<Epoch> epochs;
+};
+JobProgress read_progress(const std::filesystem::path& path);
+void write_progress(const std::filesystem::path& path, const JobProgress& progress);
+
+/// One running job: its folder, its clock and its log. Holds a lock on the folder, so that two processes never write to one job.
+class Job {
+ public:
+  /// Creates the folder or, with --resume, checks that the options are those the job was started with. kInvalidArgument when the folder holds
+  /// another job, kIo when it cannot be written.
+  Job(const JobOptions& options, const std::string& command);
+  ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  const JobOptions& options() const noexcept { return options_; }
+  const JobFolder& folder() const noexcept { return folder_; }
+  JobProgress& progress() noexcept { return progress_; }
+  /// Writes progress.json with the seconds spent so far.
+  void save_progress();
+  double seconds() const;
+  /// A line to stderr (unless quiet) and to log.txt.
+  void log(const std::string& line);
+  /// What to run to go on after an interruption.
+  std::string resume_hint() const;
+
+ private:
+  JobOptions options_;
+  std::string command_;
+  JobFolder folder_;
+  JobProgress progress_;
+  double earlier_seconds_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  int lock_ = -1;
+};
+
+}  // namespace bitstrata::cli
