@@ -142,7 +142,9 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
       return entry.isa == Isa::kScalar ? 1 : entry.isa == Isa::kAvx512 ? 20 : 15;
     case Family::kInt8:
       if (problem.groups == problem.ic && problem.groups > 1) {
-        return problem.w_bits == 8 && problem.grid.mul == 2 ? 5 : 30;  // 8-bit odd weights need sums of codes per channel
+        return problem.w_bits == 8 && problem.grid.mul == 2
+                   ? 5
+                   : 30;  // 8-bit odd weights need sums of codes per channel
       }
       switch (entry.isa) {
         case Isa::kAmx:
