@@ -100,7 +100,7 @@ struct ReduceMean {
 /// together.
 struct Elementwise {};
 
-/// y = table[v] of an input of codes; table has 2^bits entries.
+/// y = table[v] of an input of codes; table has 2^bits entries, any float32.
 struct Lookup {
   std::vector<float> table;
 };
@@ -230,8 +230,9 @@ int64_t elements(const Dims& dims) noexcept;
 /// Checks that the program is well-formed: ids in range, every tensor written once before it is read, dims of
 /// every output what the op yields, code types where they belong, parameter sizes, no dim or product beyond
 /// kMaxElements, accumulators below 2^31 (max |grid| * max |v + zero| * reduction), weight grids of
-/// docs/arithmetic.md, no empty pooling window, parameters finite (clip bounds and Pad::value may be
-/// infinite). Everything downstream relies on it. Throws kCorruptFile with op, found and expected.
+/// docs/arithmetic.md, no empty pooling window, parameters finite (but clip bounds and Pad::value
+/// may be infinite, Lookup tables hold anything). Everything downstream relies on it. Throws kCorruptFile
+/// with op, found and expected.
 void validate(const Program& program);
 
 /// Upper limit for elements of one tensor per image and for weights of one op.
