@@ -87,11 +87,8 @@ std::string layers_text(const runtime::Model& model, const std::vector<double>& 
 }
 
 void bench_network(const BenchOptions& options) {
-  const Isa isa = options.machine.resolved_isa();
-  const int threads = options.machine.resolved_threads();
+  const auto runtime_options = options.machine.runtime_options(options.batch);
   NetworkFile network = load_network(options.model);
-  runtime::Options runtime_options{
-      .threads = threads, .isa = isa, .max_batch = options.batch, .family = {}, .keep_all_tensors = false};
   const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
   runtime::Session session(model);
   Buffers buffers(model->program(), options.batch);
@@ -104,8 +101,8 @@ void bench_network(const BenchOptions& options) {
   if (options.output.json) {
     write_json({{"median_ms", median},
                 {"p90_ms", p90},
-                {"threads", threads},
-                {"isa", to_string(isa)},
+                {"threads", runtime_options.threads},
+                {"isa", to_string(runtime_options.isa)},
                 {"batch", options.batch},
                 {"runs", times.size()},
                 {"images_per_second", images_per_second},
@@ -116,7 +113,8 @@ void bench_network(const BenchOptions& options) {
   write_stdout(
       fmt::format("\nmedian {:.3f} ms, 90th percentile {:.3f} ms over {} runs; batch {}, {} threads, {}; "
                   "{:.0f} images/s\n",
-                  median, p90, times.size(), options.batch, threads, to_string(isa), images_per_second));
+                  median, p90, times.size(), options.batch, runtime_options.threads,
+                  to_string(runtime_options.isa), images_per_second));
 }
 
 void run_bench(const BenchOptions& options) {

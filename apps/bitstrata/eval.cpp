@@ -43,7 +43,7 @@ void print(const EvalOptions& options, const Evaluation& result) {
 }
 
 void run_eval(const EvalOptions& options) {
-  const Isa isa = options.machine.resolved_isa();
+  const auto runtime_options = options.machine.runtime_options(options.batch);
   NetworkFile network = load_network(options.model);
   const auto shape = image_shape(network.program.tensors[static_cast<size_t>(network.program.input)].dims);
   const auto normalization =
@@ -51,12 +51,10 @@ void run_eval(const EvalOptions& options) {
   const int64_t outputs = num_outputs(network.program);
 
   const bool test = options.split == "test";
-  const int threads = options.machine.resolved_threads();
-  const data::Dataset dataset = load_dataset(options.data, shape, !test, test, threads, options.output.quiet);
+  const data::Dataset dataset =
+      load_dataset(options.data, shape, !test, test, runtime_options.threads, options.output.quiet);
   check_classes(dataset, network.program.class_names, outputs);
 
-  runtime::Options runtime_options{
-      .threads = threads, .isa = isa, .max_batch = options.batch, .family = {}, .keep_all_tensors = false};
   const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
   const auto split = test ? data::Split::kTest : data::Split::kTrain;
   print(options, evaluate(model, dataset, split, chosen_images(options, dataset), normalization,

@@ -189,13 +189,8 @@ std::string verdicts_text(const std::vector<Layer>& layers) {
 }
 
 void run_inspect(const InspectOptions& options) {
-  const Isa isa = options.machine.resolved_isa();
+  const auto runtime_options = options.machine.runtime_options(1);
   NetworkFile file = load_network(options.model);
-  runtime::Options runtime_options{.threads = options.machine.resolved_threads(),
-                                   .isa = isa,
-                                   .max_batch = 1,
-                                   .family = {},
-                                   .keep_all_tensors = false};
   const auto model = runtime::Model::prepare(std::move(file.program), runtime_options);
   const auto layers = list_layers(*model, options.explain);
   if (options.output.json) {

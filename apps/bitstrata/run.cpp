@@ -113,18 +113,13 @@ std::vector<Prediction> run_file(runtime::Session& session, const std::string& p
 }
 
 void run_run(const RunOptions& options) {
-  const Isa isa = options.machine.resolved_isa();
+  const auto runtime_options = options.machine.runtime_options(options.batch);
   NetworkFile network = load_network(options.model);
   const auto shape = image_shape(network.program.tensors[static_cast<size_t>(network.program.input)].dims);
   const auto normalization =
       resolve_normalization(options.data, network.program.mean, network.program.std, shape.channels);
   num_outputs(network.program);
 
-  runtime::Options runtime_options{.threads = options.machine.resolved_threads(),
-                                   .isa = isa,
-                                   .max_batch = options.batch,
-                                   .family = {},
-                                   .keep_all_tensors = false};
   runtime::Session session(runtime::Model::prepare(std::move(network.program), runtime_options));
   std::vector<Prediction> predictions;
   for (const std::string& path : options.inputs) {

@@ -73,7 +73,8 @@ data::Dataset load_dataset(const DataOptions& options, const data::ImageShape& s
     for (const std::string& warning : dataset.warnings())
       write_stderr_line("bitstrata: warning: " + printable(warning, 1000));
   }
-  if (dataset.shape() != shape) {
+  const bool any_shape = shape == data::ImageShape{};
+  if (!any_shape && dataset.shape() != shape) {
     fail(ErrorCode::kBadInput,
          "{} has images of {}, but the network takes {}: use the data it was trained on",
          printable(dataset.name()), data::to_string(dataset.shape()), data::to_string(shape));

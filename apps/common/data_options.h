@@ -38,8 +38,9 @@ std::string default_cache_folder();
 data::Normalization resolve_normalization(const DataOptions& options, const std::vector<float>& file_mean,
                                           const std::vector<float>& file_std, int channels);
 
-/// Loads the data for a network with inputs of `shape`. Images of a folder are brought to that extent; all
-/// other data must have it (kBadInput). Warnings go to stderr unless quiet.
+/// Loads the data for a network with inputs of `shape` (all 0: a network is yet to be fitted to the data).
+/// Images of a folder are brought to that extent; all other data must have it (kBadInput). Warnings go to
+/// stderr unless quiet.
 data::Dataset load_dataset(const DataOptions& options, const data::ImageShape& shape, bool train, bool test,
                            int threads, bool quiet);
 

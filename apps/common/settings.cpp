@@ -10,6 +10,14 @@ int MachineOptions::resolved_threads() const noexcept {
   return threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
+runtime::Options MachineOptions::runtime_options(int max_batch) const {
+  runtime::Options options;
+  options.threads = resolved_threads();
+  options.isa = resolved_isa();
+  options.max_batch = max_batch;
+  return options;
+}
+
 void add_threads_option(CLI::App& app, MachineOptions& options) {
   app.add_option("--threads", options.threads, "Threads to compute with (default: all cores)")
       ->type_name("N")

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "core/isa.h"
+#include "runtime/session.h"
 
 namespace CLI {
 class App;
@@ -16,7 +16,10 @@ struct MachineOptions {
   std::string isa;  ///< cap on the instruction set; empty: BITSTRATA_ISA, else the best there is
 
   int resolved_threads() const noexcept;
+  /// Errors as resolve_isa.
   Isa resolved_isa() const { return resolve_isa(isa); }
+  /// For batches of up to max_batch images.
+  runtime::Options runtime_options(int max_batch) const;
 };
 
 /// Adds --threads.
