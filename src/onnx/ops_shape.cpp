@@ -18,9 +18,7 @@ void pass_through(Builder& b, const NodeView& n) {
 void dropout(Builder& b, const NodeView& n) {
   n.real("ratio", 0.5f);
   n.integer("seed", 0);
-  if (n.num_outputs() > 1 && !n.output_name(1).empty()) {
-    // A mask that is declared but read by nobody stays undefined; reading it is an error there.
-  }
+  // A mask output stays undefined: reading it is an error there.
   if (b.has(n, 2)) {
     const Tensor& training = b.constant(n, 2);
     if (training.elems() != 1 || training.is_float || training.ints[0] != 0) {
