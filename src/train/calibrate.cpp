@@ -18,12 +18,12 @@ using torch::Tensor;
 
 plan::Plan float_plan(const Graph& graph) { return plan::uniform_plan(graph, 0, 0, quant::Policy::kLsq, false); }
 
-bool lacks_batch_norm(const Graph& graph, NodeId id, NodeId last_layer) {
+bool lacks_batch_norm(const Graph& graph, const std::vector<std::vector<NodeId>>& users, NodeId id, NodeId last_layer) {
   const graph::Node& node = graph.nodes[static_cast<size_t>(id)];
   const bool hidden_linear = std::holds_alternative<graph::Linear>(node.kind) && id != last_layer &&
                              graph.values[static_cast<size_t>(node.output)].dims.size() == 1;
   if (!std::holds_alternative<graph::Conv>(node.kind) && !hidden_linear) return false;
-  for (NodeId user : graph::consumers(graph)[static_cast<size_t>(node.output)]) {
+  for (NodeId user : users[static_cast<size_t>(node.output)]) {
     if (std::holds_alternative<graph::BatchNorm>(graph.nodes[static_cast<size_t>(user)].kind)) return false;
   }
   return true;
@@ -69,9 +69,10 @@ Graph with_batch_norms(const Graph& graph, const std::vector<Tensor>& batches, t
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     if (graph::macs(graph, graph.nodes[n]) > 0) last_layer = static_cast<NodeId>(n);
   }
+  const auto users = graph::consumers(graph);
   std::map<NodeId, Moments> moments;
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
-    if (lacks_batch_norm(graph, static_cast<NodeId>(n), last_layer)) moments[static_cast<NodeId>(n)] = {};
+    if (lacks_batch_norm(graph, users, static_cast<NodeId>(n), last_layer)) moments[static_cast<NodeId>(n)] = {};
   }
   if (moments.empty()) return graph;
   Network network(graph, float_plan(graph), {}, device);
