@@ -52,6 +52,7 @@ double test_accuracy(train::Network& network, const Workbench& bench, bool quiet
 
 void run_train(const FloatTraining& options) {
   const JobOptions& job = options.job;
+  check_writable(job.out);
   catch_interrupts();
   const auto names = train::architecture_names();
   const bool built_in = std::find(names.begin(), names.end(), job.model) != names.end();

@@ -6,16 +6,12 @@ namespace bitstrata::cli {
 namespace {
 
 constexpr TrainCommand kTrainCommands[] = {
-    {"compress", "The main job: search bits, fine-tune at them, pack and report"},
+    {"compress", "The main job: choose bits, fine-tune at them, pack, measure"},
     {"train", "Train a float network: a built-in small one, or an ONNX file further"},
     {"search", "First stage of compress: bits for every layer, as plan.json"},
     {"finetune", "Second stage: train at the bits of a plan"},
     {"compile", "Third stage: pack a fine-tuned network as model.bst"},
     {"verify", "Compare the runtime with the training arithmetic, code for code"},
-    {"profile", "Measure the latency table of this machine for search"},
-    {"compare", "Compress one network by several methods and compare them"},
-    {"export", "Write a packed network as QDQ or QONNX ONNX"},
-    {"report", "Write the HTML report of a finished job again"},
 };
 
 }  // namespace

@@ -99,6 +99,12 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view t
   write_file_atomically(path, std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
 }
 
+void check_writable(const std::filesystem::path& path) {
+  const std::filesystem::path probe = path.string() + ".probe" + std::to_string(::getpid());
+  write_file_atomically(probe, std::string_view{});
+  ::unlink(probe.c_str());
+}
+
 void make_folders(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

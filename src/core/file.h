@@ -22,6 +22,9 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t limit_byt
 void write_file_atomically(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
+/// Throws the kIo error that write_file_atomically would, before long work whose result goes to `path` begins. Writes nothing that stays.
+void check_writable(const std::filesystem::path& path);
+
 /// Creates `path` and its parents. kIo with the reason when that is impossible.
 void make_folders(const std::filesystem::path& path);
 
