@@ -82,7 +82,7 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
   const auto group = "Training";
   app.add_option("--epochs", a.epochs, "Passes over the training data")->check(CLI::Range(0, 100000))->group(group);
   app.add_option("--batch-size", a.batch, "Images per training step (default 128, or less for small data)")->check(CLI::Range(1, 65536))->group(group);
-  app.add_option("--lr", a.learning_rate, "Peak learning rate")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--lr", a.learning_rate, "Peak learning rate (default: by the bits)")->check(CLI::PositiveNumber)->group(group);
   app.add_option("--optimizer", a.optimizer, "sgd or adam")->check(CLI::IsMember({"sgd", "adam"}))->capture_default_str()->group(group);
   app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(CLI::Range(0.0, 0.9999))->group(group);
   app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")->check(CLI::NonNegativeNumber)->group(group);
