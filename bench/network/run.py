@@ -42,8 +42,8 @@ class Peers:
         self.runtime = self.quantizer = True
         if not shutil.which("node"):
             self.runtime = self.missing("ONNX Runtime", "node is missing")
-        elif not (self.modules / "onnxruntime-node").exists():
-            self.runtime = self.missing("ONNX Runtime", f"no onnxruntime-node in {self.modules}; './dev setup' installs it")
+        elif not (judge / "installed").exists():
+            self.runtime = self.missing("ONNX Runtime", f"no onnxruntime-node in {judge}; './dev setup' installs it")
         elif subprocess.run([PYTHON, "-c", "import onnx"], capture_output=True).returncode != 0:
             self.quantizer = self.missing("ONNX Runtime int8", f"{PYTHON} has no module onnx; install python3-onnx")
 
