@@ -35,7 +35,7 @@ IntegerGrid grid_of(Policy policy, int bits);
 ///
 /// Quantizes `weights` [oc, n / oc] with policy and bits in [1, 8]. `params` has 1 or oc entries; a statistic is taken per channel
 /// when it has oc entries, per layer otherwise. Codes: methods.md table 0.1.
-/// Errors: kInvalidArgument for sizes that do not fit, non-finite weights, or params <= 0.
+/// Errors: kInvalidArgument for sizes that do not fit or params that are not finite and > 0; kBadInput for non-finite weights.
 QuantizedWeights quantize_weights(Policy policy, int bits, std::span<const float> weights, int oc, std::span<const float> params);
 
 /// Start values for `params` from trained float weights: LSQ 2 mean|w| / sqrt(Qp) (methods.md sheet 5); DoReFa, PACT: the
