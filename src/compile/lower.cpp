@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "plan/scheme.h"
@@ -67,7 +68,9 @@ class Lowering {
  public:
   Lowering(const Graph& graph, const plan::Plan& plan, const Quantizers& quantizers)
       : graph_(graph), plan_(plan), quantizers_(quantizers), scheme_(plan::derive_scheme(graph)), wanted_(graph.values.size()),
-        made_(graph.values.size()), next_(graph.nodes.size(), -1) {}
+        made_(graph.values.size()), next_(graph.nodes.size(), -1) {
+    for (const Node& n : graph.nodes) names_.insert(n.name);
+  }
 
   program::Program run() {
     find_chains();
@@ -166,19 +169,28 @@ class Lowering {
       const auto v = static_cast<ValueId>(i);
       if (!value(v).is_constant() || wanted_[i].empty()) continue;
       out_.constants.push_back({add_tensor(v, std::nullopt), value(v).data});
-      store_source(v, "const:" + value(v).name);
+      store_codes(v, "const:" + value(v).name);
     }
     out_.input = add_tensor(graph_.input, std::nullopt, "input");
-    store_source(graph_.input, "input");
+    store_codes(graph_.input, "input");
   }
 
-  /// Codes of the program input or of a constant.
-  void store_source(ValueId v, const std::string& name) {
-    Op op{name, program::Elementwise{}, {tensor(v, std::nullopt)}, {}, {}};
+  /// `name`, or with a suffix when a node or an earlier op is called so.
+  std::string unique_name(const std::string& name) {
+    std::string unused = name;
+    for (int i = 1; !names_.insert(unused).second; ++i) unused = fmt::format("{}#{}", name, i);
+    return unused;
+  }
+
+  /// Codes of a value that exists as float32: the program input, a constant, a softmax.
+  void store_codes(ValueId v, const std::string& name) {
+    Op op{{}, program::Elementwise{}, {tensor(v, std::nullopt)}, {}, {}};
     for (const Form& form : wanted_[static_cast<size_t>(v)]) {
       if (form) op.outputs.push_back(add_tensor(v, form));
     }
-    if (!op.outputs.empty()) out_.ops.push_back(std::move(op));
+    if (op.outputs.empty()) return;
+    op.name = unique_name(name);
+    out_.ops.push_back(std::move(op));
   }
 
   void emit(NodeId n) {
@@ -194,7 +206,7 @@ class Lowering {
   void emit_movement(const Node& n) {
     const auto& forms = wanted_[static_cast<size_t>(n.output)];
     for (size_t i = 0; i < forms.size(); ++i) {
-      Op op{i == 0 ? n.name : fmt::format("{}#{}", n.name, i), movement_kind(n), {}, {}, {}};
+      Op op{i == 0 ? n.name : unique_name(n.name), movement_kind(n), {}, {}, {}};
       for (ValueId v : n.inputs) op.inputs.push_back(tensor(v, forms[i]));
       op.outputs.push_back(add_tensor(n.output, forms[i]));
       out_.ops.push_back(std::move(op));
@@ -245,9 +257,15 @@ class Lowering {
       append_step(n, scheme_.running_input(chain[i]), op.steps);
     }
     const ValueId result = node(tail).output;
-    for (const Form& form : wanted_[static_cast<size_t>(result)]) op.outputs.push_back(add_tensor(result, form));
+    // A softmax stores float32 only.
+    const bool stores_codes = !std::holds_alternative<program::Softmax>(op.kind);
+    if (!stores_codes) want(result, std::nullopt);
+    for (const Form& form : wanted_[static_cast<size_t>(result)]) {
+      if (stores_codes || !form) op.outputs.push_back(add_tensor(result, form));
+    }
     drop_implied_relu(op);
     out_.ops.push_back(std::move(op));
+    if (!stores_codes) store_codes(result, node(tail).name);
   }
 
   TensorId layer_input(const Node& head) { return tensor(head.inputs[0], form_of_edge(head, EdgeRole::kLayerInput, head.inputs[0])); }
@@ -397,6 +415,7 @@ class Lowering {
   std::vector<std::vector<Form>> wanted_;
   std::vector<std::vector<std::pair<Form, TensorId>>> made_;
   std::vector<NodeId> next_;
+  std::set<std::string> names_;
   program::Program out_;
 };
 

@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <set>
 
 #include "core/error.h"
@@ -54,12 +55,25 @@ class Fields {
   T typed(const Json& value, const char* key) const {
     bool fits = false;
     if constexpr (std::is_same_v<T, bool>) fits = value.is_boolean();
-    else if constexpr (std::is_integral_v<T>) fits = value.is_number_integer() && value >= -1000000 && value <= 1000000;
+    else if constexpr (std::is_integral_v<T>) fits = is_small_integer(value);
     else if constexpr (std::is_floating_point_v<T>) fits = value.is_number();
-    else if constexpr (std::is_same_v<T, std::string>) fits = value.is_string();
-    else fits = true;
+    else if constexpr (std::is_same_v<T, quant::Policy>) fits = value.is_string() && is_policy(value.get<std::string>());
+    else fits = value.is_string();
     if (!fits) fail(ErrorCode::kBadInput, "{}: key '{}': found {}, which is not what belongs there", where_, key, printable(value.dump(), 60));
-    return value.get<T>();
+    if constexpr (std::is_same_v<T, quant::Policy>) return quant::parse_policy(value.get<std::string>());
+    else return value.get<T>();
+  }
+
+  /// An unsigned number would compare as if it were signed.
+  static bool is_small_integer(const Json& value) {
+    constexpr int64_t limit = 1000000;
+    if (value.is_number_unsigned()) return value.get<uint64_t>() <= uint64_t{limit};
+    return value.is_number_integer() && value.get<int64_t>() >= -limit && value.get<int64_t>() <= limit;
+  }
+
+  static bool is_policy(const std::string& name) {
+    return std::any_of(std::begin(quant::kAllPolicies), std::end(quant::kAllPolicies),
+                       [&](quant::Policy policy) { return name == quant::to_string(policy); });
   }
 
   const Json& object_;
@@ -124,7 +138,7 @@ Plan from_json(const std::string& text, const std::string& name) {
     read.name = fields.get<std::string>("name");
     read.weight_bits = fields.get<int>("weight_bits");
     read.activation_bits = fields.get<int>("activation_bits");
-    read.policy = quant::parse_policy(fields.get<std::string>("policy"));
+    read.policy = fields.get<quant::Policy>("policy");
     read.per_channel = fields.get<bool>("per_channel", false);
     fields.finish();
   }

@@ -20,15 +20,14 @@ size_t weight_elems(const graph::Kind& kind) {
   return 0;
 }
 
-/// True when the layer reads the network's input, possibly moved around.
-bool reads_graph_input(const Graph& graph, const Node& layer) {
-  graph::ValueId value = layer.inputs.at(0);
-  while (value != graph.input) {
-    const graph::NodeId from = graph::producer(graph, value);
-    if (from < 0 || !graph::is_data_movement(graph.nodes[static_cast<size_t>(from)].kind)) return false;
-    value = graph.nodes[static_cast<size_t>(from)].inputs.at(0);
-  }
-  return true;
+/// True when `value` is the network's input, possibly moved around.
+bool is_graph_input(const Graph& graph, graph::ValueId value) {
+  if (value == graph.input) return true;
+  const graph::NodeId from = graph::producer(graph, value);
+  if (from < 0) return false;
+  const Node& node = graph.nodes[static_cast<size_t>(from)];
+  return graph::is_data_movement(node.kind) &&
+         std::all_of(node.inputs.begin(), node.inputs.end(), [&](graph::ValueId input) { return is_graph_input(graph, input); });
 }
 
 /// Splits "70KB" into 70 and "KB".
@@ -97,7 +96,7 @@ Plan uniform_plan(const Graph& graph, int weight_bits, int activation_bits, quan
   Plan plan;
   for (const Node& node : graph.nodes) {
     if (weight_elems(node.kind) == 0) continue;
-    const int input_bits = weight_bits == 0 ? 0 : (reads_graph_input(graph, node) ? 8 : activation_bits);
+    const int input_bits = weight_bits == 0 ? 0 : (is_graph_input(graph, node.inputs.at(0)) ? 8 : activation_bits);
     plan.layers.push_back({node.name, weight_bits, input_bits, policy, per_channel});
   }
   for (graph::ValueId value : stream_values(graph, derive_scheme(graph))) {
