@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 ACTIVATION_SCALE = 0.02
 LAYERS = {"Conv", "Gemm"}
-ARITHMETIC = LAYERS | {"Relu", "Add", "GlobalAveragePool", "AveragePool"}
+ARITHMETIC = LAYERS | {"Relu", "Add", "GlobalAveragePool", "AveragePool", "ReduceMean"}
 MOVEMENT = {"MaxPool", "Flatten", "Reshape", "Slice", "Pad"}
 
 

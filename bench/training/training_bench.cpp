@@ -192,6 +192,7 @@ void run(const BenchOptions& options) {
   }
   std::array<Result, kKinds.size()> results;
   for (int round = 0; round < options.rounds; ++round) {
+    cli::write_stderr_line(fmt::format("measuring, round {} of {}", round + 1, options.rounds));
     for (size_t k = 0; k < kKinds.size(); ++k) measure_round(options, kKinds[k], results[k]);
   }
   report(options, results);
