@@ -96,7 +96,7 @@ torch::Tensor fake_quantize_composed(const torch::Tensor& x, const torch::Tensor
 
 torch::Tensor scale_gradient(const torch::Tensor& parameter, double factor) {
   const torch::Tensor scaled = parameter * factor;
-  return scaled + (parameter - scaled).detach();
+  return parameter.detach() + (scaled - scaled.detach());  // the second term is exactly 0
 }
 
 }  // namespace bitstrata::train

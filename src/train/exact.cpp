@@ -16,7 +16,17 @@ using torch::Tensor;
 
 constexpr int64_t kExactInFloat = int64_t{1} << 24;
 
-Tensor clip(const Tensor& y, double low, double high) { return torch::clamp(y, low, high); }
+/// y > low ? (y < high ? y : high) : low, which also decides what becomes of NaN and -0.
+Tensor clip(const Tensor& y, double low, double high) {
+  const Tensor below_high = torch::where(y < high, y, torch::full({}, high, y.options()));
+  return torch::where(y > low, below_high, torch::full({}, low, y.options()));
+}
+
+/// docs/arithmetic.md "store".
+Tensor store(const Tensor& y, const quant::CodeType& code) {
+  const Tensor r = torch::nan_to_num(y * code.inverse_scale(), code.zero);
+  return torch::clamp(torch::round(r), code.zero, code.zero + code.max_code()) - static_cast<double>(code.zero);
+}
 
 /// Parameters of Conv and Linear alike.
 struct LayerView {
@@ -107,7 +117,7 @@ Tensor ExactEvaluator::compute(size_t op_index) {
   if (layer_view(op.kind)) return compute_layer(op_index, code ? integers(first) : load(first));
   // Sums of codes are exact integers in float64.
   const auto average = [&](const auto& sum_of, const Tensor& count) {
-    if (!code) return sum_of(load(first)) / count;
+    if (!code) return sum_of(load(first).to(torch::kDouble)).to(torch::kFloat) / count;
     return sum_of(integers(first).to(torch::kDouble)).to(torch::kFloat) * code->scale / count;
   };
   if (const auto* pool = std::get_if<program::AveragePool>(&op.kind)) {
@@ -122,8 +132,10 @@ Tensor ExactEvaluator::compute(size_t op_index) {
     return y.dim() == 1 ? y.unsqueeze(1) : y;
   }
   if (std::holds_alternative<program::Elementwise>(op.kind)) {
-    Tensor y = load(first);
-    return y;
+    const program::Dims& dims = program_.tensors[static_cast<size_t>(op.outputs[0])].dims;
+    std::vector<int64_t> batched{tensors_[static_cast<size_t>(first)].size(0)};
+    batched.insert(batched.end(), dims.begin(), dims.end());
+    return broadcastable(load(first), dims.size()).expand(batched);
   }
   if (const auto* lookup = std::get_if<program::Lookup>(&op.kind)) {
     const Tensor v = tensors_[static_cast<size_t>(first)];
@@ -135,7 +147,7 @@ Tensor ExactEvaluator::compute(size_t op_index) {
 }
 
 Tensor ExactEvaluator::apply(const Step& step, Tensor y) const {
-  const Tensor t = step.operand >= 0 ? load(step.operand) : Tensor();
+  const Tensor t = step.operand >= 0 ? broadcastable(load(step.operand), static_cast<size_t>(y.dim() - 1)) : Tensor();
   switch (step.kind) {
     case StepKind::kAdd: return y + t;
     case StepKind::kSubtract: return y - t;
@@ -183,9 +195,7 @@ Tensor ExactEvaluator::run(const Tensor& x, const Visitor& visit) {
       for (const Step& step : op.steps) y = apply(step, y);
       for (TensorId id : op.outputs) {
         const auto& code = program_.tensors[static_cast<size_t>(id)].code;
-        // docs/arithmetic.md "store".
-        tensors_[static_cast<size_t>(id)] =
-            code ? torch::clamp(torch::round(y * code->inverse_scale()), code->zero, code->zero + code->max_code()) - static_cast<double>(code->zero) : y;
+        tensors_[static_cast<size_t>(id)] = code ? store(y, *code) : y;
       }
     } else {
       tensors_[static_cast<size_t>(op.outputs[0])] = move(op);

@@ -187,7 +187,14 @@ Tensor Network::run_batch_norm(size_t index, const Tensor& x) {
 }
 
 Tensor Network::run_binary(size_t index) {
-  const Tensor a = input(index, 0), b = input(index, 1);
+  const graph::Node& node = graph_.nodes[index];
+  const size_t rank = graph_.values[static_cast<size_t>(node.output)].dims.size();
+  // Constants have no batch dimension and broadcast as they are.
+  const auto operand = [&](size_t i) {
+    const Tensor x = input(index, i);
+    return constants_.contains(node.inputs[i]) ? x : broadcastable(x, rank);
+  };
+  const Tensor a = operand(0), b = operand(1);
   switch (std::get<graph::Binary>(graph_.nodes[index].kind).kind) {
     case graph::Binary::Kind::kAdd: return a + b;
     case graph::Binary::Kind::kSubtract: return a - b;

@@ -52,7 +52,21 @@ Tensor max_pool(const Tensor& x, const program::Window& w) {
 }
 
 Tensor window_sums(const Tensor& x, const program::Window& w) {
-  return torch::avg_pool2d(pad_window(x, w, 0), {w.kernel_h, w.kernel_w}, {w.stride_h, w.stride_w}, {0, 0}, false, true, 1);
+  const Tensor padded = pad_window(x, w, 0);
+  if (w.dilation_h == 1 && w.dilation_w == 1) {
+    return torch::avg_pool2d(padded, {w.kernel_h, w.kernel_w}, {w.stride_h, w.stride_w}, {0, 0}, false, true, 1);
+  }
+  const auto starts = [](int64_t extent, int kernel, int stride, int dilation) { return (extent - dilation * (kernel - 1) - 1) / stride * stride + 1; };
+  const int64_t rows = starts(padded.size(2), w.kernel_h, w.stride_h, w.dilation_h), columns = starts(padded.size(3), w.kernel_w, w.stride_w, w.dilation_w);
+  Tensor sum;
+  for (int64_t i = 0; i < w.kernel_h; ++i) {
+    for (int64_t j = 0; j < w.kernel_w; ++j) {
+      const int64_t top = i * w.dilation_h, left = j * w.dilation_w;
+      const Tensor term = padded.slice(2, top, top + rows, w.stride_h).slice(3, left, left + columns, w.stride_w);
+      sum = sum.defined() ? sum + term : term;
+    }
+  }
+  return sum;
 }
 
 Tensor window_counts(const Tensor& x, const program::AveragePool& pool) {
@@ -64,6 +78,13 @@ std::vector<int64_t> batch_axes(const std::vector<int>& axes) {
   std::vector<int64_t> shifted;
   for (int axis : axes) shifted.push_back(axis + 1);
   return shifted;
+}
+
+Tensor broadcastable(const Tensor& x, size_t rank) {
+  std::vector<int64_t> dims{x.size(0)};
+  dims.resize(1 + rank - static_cast<size_t>(x.dim() - 1), 1);
+  dims.insert(dims.end(), x.sizes().begin() + 1, x.sizes().end());
+  return static_cast<size_t>(x.dim() - 1) == rank ? x : x.reshape(dims);
 }
 
 Tensor per_channel(const Tensor& vector, int64_t rank) {

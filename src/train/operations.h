@@ -21,6 +21,9 @@ torch::Tensor window_counts(const torch::Tensor& x, const program::AveragePool& 
 /// Per-image axes of a mean as tensor axes, and how many elements one mean covers.
 std::vector<int64_t> batch_axes(const std::vector<int>& axes);
 
+/// x [n, dims] with ones put in front of its per-image dims until there are `rank`, so that it broadcasts from the right image by image.
+torch::Tensor broadcastable(const torch::Tensor& x, size_t rank);
+
 /// A vector of 1 or C entries shaped to scale the first per-image dim of a tensor with `rank` dims (batch included).
 torch::Tensor per_channel(const torch::Tensor& vector, int64_t rank);
 
