@@ -87,6 +87,7 @@ Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int
       options_(options), augmentation_(options.augmentation.value_or(dataset.default_augmentation())), teacher_(std::move(teacher)),
       optimizer_(make_optimizer(network, options)) {
   if (indices_.empty()) fail(ErrorCode::kBadInput, "training: there are no training samples");
+  if (options_.batch < 1) fail(ErrorCode::kInvalidArgument, "training: found a batch of {}, expected at least 1", options_.batch);
   options_.batch = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.batch), indices_.size()));
 }
 
@@ -205,9 +206,14 @@ void Trainer::restore(const std::string& payload) {
     }
     torch::serialize::InputArchive optimizer;
     archive.read("optimizer", optimizer);
+    optimizer_ = make_optimizer(network_, options_);  // load() would keep what the checkpoint has no state for
     optimizer_->load(optimizer);
+  } catch (const Error&) {
+    throw;
   } catch (const c10::Error& error) {
     fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}", printable(error.what_without_backtrace(), 120));
+  } catch (const std::exception& error) {  // the unpickler's own
+    fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}", printable(error.what(), 120));
   }
 }
 
