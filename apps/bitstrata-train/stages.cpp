@@ -1,7 +1,6 @@
 #include "stages.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -17,6 +16,7 @@
 #include "train/checkpoint.h"
 #include "train/exact.h"
 #include "train/network.h"
+#include "training_loop.h"
 
 namespace bitstrata::cli {
 namespace {
@@ -172,33 +172,14 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
   if (trainer.epochs_done() == 0 && trainer.at_epoch_start()) {
     job.log(fmt::format("before training: {:.2f} % of {} held-out images", 100 * evaluate_holdout(), bench.holdout.val.size()));
   }
-  auto last_save = std::chrono::steady_clock::now();
-  std::unique_ptr<Progress> progress;
-  while (!trainer.finished()) {
-    const train::TrainStatus before = trainer.status();
-    if (!progress) {
-      progress = std::make_unique<Progress>(fmt::format("epoch {}/{}", before.epoch + 1, training.epochs),
-                                            static_cast<uint64_t>(before.steps_per_epoch * training.batch), "images", options.output.quiet);
-    }
-    trainer.step();
-    const train::TrainStatus now = trainer.status();
-    progress->update(static_cast<uint64_t>((before.step + 1) * training.batch), fmt::format("loss {:.3f}, accuracy {:.1f} %", now.loss, 100 * now.accuracy));
-    if (trainer.at_epoch_start()) {
-      progress.reset();
-      // The checkpoint comes first: a kill during the evaluation costs the evaluation only.
-      save();
-      const double held_out = evaluate_holdout();
-      job.progress().epochs.push_back({trainer.epochs_done(), now.loss, now.accuracy, held_out});
-      job.save_progress();
-      job.log(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %, held-out {:.2f} %", trainer.epochs_done(), training.epochs, now.loss, 100 * now.accuracy,
-                          100 * held_out));
-      last_save = std::chrono::steady_clock::now();
-    } else if (interrupted() || std::chrono::duration<double>(std::chrono::steady_clock::now() - last_save).count() > options.training.checkpoint_seconds) {
-      save();
-      last_save = std::chrono::steady_clock::now();
-    }
-    stop_if_interrupted(job);
-  }
+  const auto after_epoch = [&](const train::TrainStatus& now) {
+    const double held_out = evaluate_holdout();
+    job.progress().epochs.push_back({trainer.epochs_done(), now.loss, now.accuracy, held_out});
+    job.save_progress();
+    job.log(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %, held-out {:.2f} %", trainer.epochs_done(), training.epochs, now.loss, 100 * now.accuracy,
+                        100 * held_out));
+  };
+  run_training(trainer, training, options.training.checkpoint_seconds, options.output.quiet, {save, after_epoch, job.resume_hint()});
   train::reestimate_batch_norms(network, train::calibration_batches(*bench.dataset, bench.holdout.train, bench.normalization, 4 * options.calibration_images,
                                                                     training.batch, options.seed + 1));
   const QuantizedNetwork trained{network.to_graph(), network.quantizers()};

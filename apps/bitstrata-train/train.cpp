@@ -15,6 +15,7 @@
 #include "train/architectures.h"
 #include "train/checkpoint.h"
 #include "train/network.h"
+#include "training_loop.h"
 
 namespace bitstrata::cli {
 namespace {
@@ -73,31 +74,13 @@ void run_train(const FloatTraining& options) {
   // Nothing is chosen by held-out accuracy here, so all training images are used.
   train::Trainer trainer(network, *bench.dataset, data::all_indices(bench.dataset->num_samples(data::Split::kTrain)), bench.normalization, training);
   if (job.resume && std::filesystem::exists(options.checkpoint())) trainer.restore(train::read_checkpoint(options.checkpoint()));
-  auto last_save = std::chrono::steady_clock::now();
-  std::unique_ptr<Progress> progress;
-  while (!trainer.finished()) {
-    const train::TrainStatus before = trainer.status();
-    if (!progress) {
-      progress = std::make_unique<Progress>(fmt::format("epoch {}/{}", before.epoch + 1, training.epochs),
-                                            static_cast<uint64_t>(before.steps_per_epoch * training.batch), "images", job.output.quiet);
-    }
-    trainer.step();
-    const train::TrainStatus now = trainer.status();
-    const std::string note = fmt::format("loss {:.3f}, accuracy {:.1f} %", now.loss, 100 * now.accuracy);
-    progress->update(static_cast<uint64_t>((before.step + 1) * training.batch), note);
-    if (trainer.at_epoch_start()) {
-      progress->finish(note);
-      progress.reset();
-    }
-    if (interrupted() || std::chrono::duration<double>(std::chrono::steady_clock::now() - last_save).count() > job.training.checkpoint_seconds) {
-      train::write_checkpoint(options.checkpoint(), trainer.save());
-      last_save = std::chrono::steady_clock::now();
-    }
-    if (interrupted()) {
-      progress.reset();
-      fail(ErrorCode::kInterrupted, "interrupted; saved {}; run the same command with --resume to go on", options.checkpoint().string());
-    }
-  }
+  run_training(trainer, training, job.training.checkpoint_seconds, job.output.quiet,
+               {[&] { train::write_checkpoint(options.checkpoint(), trainer.save()); },
+                [&](const train::TrainStatus& now) {
+                  if (job.output.quiet) return;
+                  write_stderr_line(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %", trainer.epochs_done(), training.epochs, now.loss, 100 * now.accuracy));
+                },
+                fmt::format("saved {}; run the same command with --resume to go on", options.checkpoint().string())});
   onnx::export_float(network.to_graph(), job.out);
   std::error_code ignored;
   std::filesystem::remove(options.checkpoint(), ignored);
