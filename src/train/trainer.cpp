@@ -74,9 +74,10 @@ double learning_rate_at(const TrainOptions& options, double epoch) {
   if (epoch < options.warmup_epochs) return options.learning_rate * epoch / options.warmup_epochs;
   const double total = std::max(options.epochs - options.warmup_epochs, 1e-9);
   double position = epoch - options.warmup_epochs, length = options.restart_epochs > 0 ? options.restart_epochs : total;
-  while (position >= length && options.restart_epochs > 0) {
+  if (options.restart_epochs > 0 && options.restart_factor <= 1) position = std::fmod(position, length);
+  while (options.restart_epochs > 0 && position >= length) {
     position -= length;
-    length *= std::max(1.0, options.restart_factor);
+    length *= options.restart_factor;
   }
   return 0.5 * options.learning_rate * (1 + std::cos(M_PI * std::min(1.0, position / length)));
 }
