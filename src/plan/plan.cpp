@@ -20,16 +20,6 @@ size_t weight_elems(const graph::Kind& kind) {
   return 0;
 }
 
-/// True when `value` is the network's input, possibly moved around.
-bool is_graph_input(const Graph& graph, graph::ValueId value) {
-  if (value == graph.input) return true;
-  const graph::NodeId from = graph::producer(graph, value);
-  if (from < 0) return false;
-  const Node& node = graph.nodes[static_cast<size_t>(from)];
-  return graph::is_data_movement(node.kind) &&
-         std::all_of(node.inputs.begin(), node.inputs.end(), [&](graph::ValueId input) { return is_graph_input(graph, input); });
-}
-
 /// Splits "70KB" into 70 and "KB".
 double parse_number(std::string_view text, std::string_view whole, std::string_view& suffix) {
   double value = 0;

@@ -75,6 +75,15 @@ class Deriver {
 
 }  // namespace
 
+bool is_graph_input(const Graph& graph, ValueId value) {
+  if (value == graph.input) return true;
+  const NodeId from = graph::producer(graph, value);
+  if (from < 0) return false;
+  const Node& node = graph.nodes[static_cast<size_t>(from)];
+  return graph::is_data_movement(node.kind) &&
+         std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId input) { return is_graph_input(graph, input); });
+}
+
 int Scheme::running_input(NodeId node) const {
   const auto& edges = roles[static_cast<size_t>(node)];
   const auto found = std::find(edges.begin(), edges.end(), EdgeRole::kRunning);

@@ -28,6 +28,9 @@ struct Scheme {
 /// value has no other use and already has the output's dims; of several such inputs the one computed last.
 Scheme derive_scheme(const graph::Graph& graph);
 
+/// True when `value` is the network's input, possibly moved around.
+bool is_graph_input(const graph::Graph& graph, graph::ValueId value);
+
 /// Names of all quantizable layers (Conv and Linear nodes), in graph order.
 std::vector<std::string> quantizable_layers(const graph::Graph& graph);
 

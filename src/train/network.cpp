@@ -77,7 +77,7 @@ Network::Network(graph::Graph graph, plan::Plan plan, const compile::Quantizers&
     if (plan_.find_stream(name)->bits == 0) continue;
     const auto found = quantizers.streams.find(name);
     if (found == quantizers.streams.end()) fail(ErrorCode::kInternal, "training: stream '{}' has no start quantizer", printable(name));
-    streams_[v] = make_quantizer(found->second, any_learned ? quant::Policy::kLsq : quant::Policy::kDorefa);
+    streams_[v] = make_quantizer(found->second, any_learned ? quant::Policy::kLsq : quant::Policy::kDorefa, v);
   }
 }
 
@@ -85,15 +85,17 @@ Tensor Network::tensor(const std::vector<float>& values, std::vector<int64_t> di
   return torch::from_blob(const_cast<float*>(values.data()), dims, torch::kFloat).clone().to(device_);
 }
 
-Network::ActivationQuantizer Network::make_quantizer(const quant::CodeType& type, quant::Policy policy) const {
+Network::ActivationQuantizer Network::make_quantizer(const quant::CodeType& type, quant::Policy policy, graph::ValueId value) const {
   ActivationQuantizer quantizer;
   quantizer.bits = type.bits;
   quantizer.zero = type.zero;
-  const bool fixed = policy == quant::Policy::kDorefa || policy == quant::Policy::kWrpn;
+  // The range of pixels is known; nothing is to be learned there.
+  const bool fixed = policy == quant::Policy::kDorefa || policy == quant::Policy::kWrpn || plan::is_graph_input(graph_, value);
   const bool clip = (policy == quant::Policy::kPact || policy == quant::Policy::kSawb) && quantizer.high() > 0;
   quantizer.is_clip = clip;
   quantizer.gradient = fixed ? ScaleGradient::kNone : ScaleGradient::kLsq;
-  quantizer.parameter = torch::full({1}, clip ? type.scale * static_cast<float>(quantizer.high()) : type.scale, torch::kFloat).to(device_);
+  quantizer.start = clip ? type.scale * static_cast<float>(quantizer.high()) : type.scale;
+  quantizer.parameter = torch::full({1}, quantizer.start, torch::kFloat).to(device_);
   quantizer.parameter.set_requires_grad(!fixed);
   return quantizer;
 }
@@ -116,7 +118,7 @@ void Network::build_node(size_t index, const compile::Quantizers& quantizers) {
     const auto found = quantizers.layers.find(node.name);
     if (found == quantizers.layers.end()) fail(ErrorCode::kInternal, "training: layer '{}' has no start quantizer", printable(node.name));
     state.layer = plan;
-    state.input = make_quantizer(found->second.input, plan->policy);
+    state.input = make_quantizer(found->second.input, plan->policy, node.inputs[0]);
     const Tensor params = tensor(found->second.weight_params, size(found->second.weight_params));
     if (learns_weight_params(plan->policy)) state.parameters["weight_step"] = params.set_requires_grad(true);
     else state.buffers["weight_gain"] = params;
@@ -281,12 +283,12 @@ ParameterGroups Network::parameter_groups() const {
 
 void Network::constrain() {
   const torch::NoGradGuard no_grad;
-  const auto floor_of = [](const ActivationQuantizer& quantizer) { return quantizer.is_clip ? 1e-3 : 1e-6; };
+  const auto bound = [](const ActivationQuantizer& quantizer) { quantizer.parameter.clamp_(quantizer.start / 4, quantizer.start * 4); };
   for (NodeState& state : nodes_) {
     if (const auto step = state.parameters.find("weight_step"); step != state.parameters.end()) step->second.clamp_min_(1e-6);
-    if (state.layer) state.input.parameter.clamp_min_(floor_of(state.input));
+    if (state.layer) bound(state.input);
   }
-  for (auto& [value, quantizer] : streams_) quantizer.parameter.clamp_min_(floor_of(quantizer));
+  for (auto& [value, quantizer] : streams_) bound(quantizer);
 }
 
 std::vector<std::pair<std::string, Tensor>> Network::state() const {

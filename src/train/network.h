@@ -40,7 +40,8 @@ class Network {
   void set_batch_norm_momentum(double momentum) noexcept;
 
   ParameterGroups parameter_groups() const;
-  /// Moves scales and clips that a training step has made too small back to a small positive value.
+  /// Keeps activation scales and clips within a factor of 4 of their calibrated start, and weight steps positive, after a training step. Scales of
+  /// small tensors have noisy gradients: unbounded, one bad step can shrink a range to nothing, from where no gradient leads back.
   void constrain();
   /// Every parameter and buffer by a stable unique name, for checkpoints. The tensors are the live ones.
   std::vector<std::pair<std::string, torch::Tensor>> state() const;
@@ -69,6 +70,7 @@ class Network {
   struct ActivationQuantizer {
     torch::Tensor parameter;
     bool is_clip = false;
+    float start = 0;  ///< calibrated value of `parameter`
     int bits = 8, zero = 0;
     ScaleGradient gradient = ScaleGradient::kLsq;
     int low() const { return zero; }
@@ -82,7 +84,7 @@ class Network {
     ActivationQuantizer input;
   };
 
-  ActivationQuantizer make_quantizer(const quant::CodeType& type, quant::Policy policy) const;
+  ActivationQuantizer make_quantizer(const quant::CodeType& type, quant::Policy policy, graph::ValueId value) const;
   void build_node(size_t index, const compile::Quantizers& quantizers);
   torch::Tensor tensor(const std::vector<float>& values, std::vector<int64_t> dims) const;
   torch::Tensor input(size_t node, size_t index);
