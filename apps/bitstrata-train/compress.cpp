@@ -89,6 +89,19 @@ void print(const Job& job, const Json& result) {
   write_stdout(fmt::format("results in {}\n", job.folder().root.string()));
 }
 
+/// run.json of a finished job. kCorruptFile when it is not what summary() makes.
+Json read_summary(const std::filesystem::path& path) {
+  try {
+    Json json = Json::parse(read_text_file(path));
+    for (const char* key : {"float_accuracy", "accuracy", "float_weight_bytes", "weight_bytes", "size_bytes", "avg_weight_bits", "avg_activation_bits"}) {
+      json.at(key).get<double>();
+    }
+    return json;
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::kCorruptFile, "{}: not the summary of a job: {}; delete it to have it written again", path.string(), printable(error.what()));
+  }
+}
+
 void check_drop(const JobOptions& options, double float_accuracy, double accuracy) {
   for (const std::string& text : options.targets) {
     const plan::Target target = plan::parse_target(text);
@@ -106,7 +119,7 @@ void run_compress(const JobOptions& options) {
   Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, true, options.output.quiet);
   Job job(options, "compress");
   if (options.resume && std::filesystem::exists(job.folder().summary()) && std::filesystem::exists(job.folder().model())) {
-    const Json done = Json::parse(read_text_file(job.folder().summary()));
+    const Json done = read_summary(job.folder().summary());
     job.log("this job is done already");
     print(job, done);
     check_drop(options, done.at("float_accuracy").get<double>(), done.at("accuracy").get<double>());

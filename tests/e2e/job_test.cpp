@@ -91,6 +91,18 @@ TEST_F(Jobs, AFinishedJobResumesAtOnceAndIsNotOverwritten) {
   EXPECT_EQ(std::filesystem::last_write_time(path("undisturbed") + "/model.bst"), before);
 }
 
+TEST_F(Jobs, ADamagedSummaryIsRefusedAndWrittenAgain) {
+  const std::string file = path("undisturbed") + "/run.json";
+  const std::string good = read_text_file(file);
+  for (const std::string& bad : {good.substr(0, good.size() / 2), std::string("{}"), std::string()}) {
+    write_file_atomically(file, std::string_view(bad));
+    expect_one_line_error(bitstrata(compress("undisturbed", {"--resume"})), 3);
+  }
+  std::filesystem::remove(file);
+  EXPECT_EQ(bitstrata(compress("undisturbed", {"--resume"})).status, 0);
+  EXPECT_EQ(Json::parse(read_text_file(file)).at("accuracy"), Json::parse(good).at("accuracy"));
+}
+
 TEST_F(Jobs, ResumeWithOtherOptionsNamesTheFirstThatDiffers) {
   const Finished other = bitstrata(compress("undisturbed", {"--resume", "--policy", "pact"}));
   EXPECT_EQ(other.status, 2);
