@@ -35,11 +35,11 @@ double measured_accuracy(const std::string& title, const std::function<torch::Te
                          const std::vector<int64_t>& indices, bool quiet) {
   if (indices.empty()) fail(ErrorCode::kBadInput, "{}: the data has no {} images", title, data::to_string(split));
   Progress progress(title, indices.size(), "images", quiet);
-  return train::accuracy(logits, *bench.dataset, split, indices, bench.normalization, kEvaluationBatch, [&](int64_t done) {
+  return train::evaluate(logits, *bench.dataset, split, indices, bench.normalization, kEvaluationBatch, [&](int64_t done) {
     if (interrupted()) fail(ErrorCode::kInterrupted, "interrupted while measuring accuracy; run the same command with --resume to go on");
     progress.update(static_cast<uint64_t>(done));
-  });
-}
+  }).accuracy;
+}}
 
 bool per_channel_default(quant::Policy policy) { return policy == quant::Policy::kLsq || policy == quant::Policy::kSawb; }
 
@@ -50,6 +50,8 @@ bool meets(const plan::Figures& sum, const plan::Target& target) {
     case plan::Target::Kind::kCompression: return sum.compression >= target.value - 1e-9;
     case plan::Target::Kind::kBitOps: return sum.bitops <= target.value;
     case plan::Target::Kind::kDrop: return true;  // known after training only; compress checks it at the end
+    case plan::Target::Kind::kUniformBitOps:
+      fail(ErrorCode::kUnsupported, "--target {}: method uniform takes bitops as a number; use e.g. bitops=0.4G", plan::to_string(target));
     case plan::Target::Kind::kLatencyMs:
     case plan::Target::Kind::kLatencyRatio:
       fail(ErrorCode::kUnsupported, "--target {}: method uniform cannot aim at latency; use avg-bits, size, bitops or drop", plan::to_string(target));

@@ -39,7 +39,7 @@ Target parse_target(std::string_view text) {
   const std::string_view kind = text.substr(0, equals);
   const auto bad = [&]() {
     fail(ErrorCode::kInvalidArgument,
-         "--target {}: expected avg-bits=N, size=Nx, size=N(B|KB|MB), bitops=N(M|G), latency=Nms, latency=Nx or drop=N",
+         "--target {}: expected avg-bits=N, size=Nx, size=N(B|KB|MB), bitops=N(M|G), bitops=WxA, latency=Nms, latency=Nx or drop=N",
          printable(std::string(text)));
   };
   if (equals == std::string_view::npos) bad();
@@ -51,6 +51,11 @@ Target parse_target(std::string_view text) {
   if (kind == "size" && suffix == "KB") return {Target::Kind::kSizeBytes, value * 1e3};
   if (kind == "size" && suffix == "MB") return {Target::Kind::kSizeBytes, value * 1e6};
   if (kind == "bitops" && suffix.empty()) return {Target::Kind::kBitOps, value};
+  const auto is_width = [](std::string_view digit) { return digit.size() == 1 && digit[0] >= '1' && digit[0] <= '8'; };
+  if (kind == "bitops" && suffix.starts_with('x') && is_width(suffix.substr(1)) && is_width(text.substr(equals + 1, 1)) &&
+      text.size() == equals + 4) {
+    return {Target::Kind::kUniformBitOps, value, suffix[1] - '0'};
+  }
   if (kind == "bitops" && suffix == "M") return {Target::Kind::kBitOps, value * 1e6};
   if (kind == "bitops" && suffix == "G") return {Target::Kind::kBitOps, value * 1e9};
   if (kind == "latency" && suffix == "ms") return {Target::Kind::kLatencyMs, value};
@@ -65,6 +70,7 @@ std::string to_string(const Target& target) {
     case Target::Kind::kSizeBytes: return fmt::format("size={}B", target.value);
     case Target::Kind::kCompression: return fmt::format("size={}x", target.value);
     case Target::Kind::kBitOps: return fmt::format("bitops={}", target.value);
+    case Target::Kind::kUniformBitOps: return fmt::format("bitops={}x{}", target.value, target.activation_bits);
     case Target::Kind::kLatencyMs: return fmt::format("latency={}ms", target.value);
     case Target::Kind::kLatencyRatio: return fmt::format("latency={}x", target.value);
     case Target::Kind::kDrop: return fmt::format("drop={}", target.value);

@@ -40,13 +40,15 @@ struct Figures {
   double bitops = 0;               ///< sum of MACs * weight bits * activation bits (float layers 32 x 32)
 };
 
-/// A kind of limit, as in --target size=10x.
+/// A kind of limit, as in --target size=10x. kUniformBitOps: no more than the uniform plan at `value` weight and `activation_bits` bits.
 struct Target {
-  enum class Kind { kAvgBits, kSizeBytes, kCompression, kBitOps, kLatencyMs, kLatencyRatio, kDrop } kind;
+  enum class Kind { kAvgBits, kSizeBytes, kCompression, kBitOps, kUniformBitOps, kLatencyMs, kLatencyRatio, kDrop } kind;
   double value = 0;
+  int activation_bits = 0;  ///< of kUniformBitOps only
 };
 
-/// Parses "avg-bits=3", "size=10x", "size=70KB", "bitops=0.4G", "latency=2ms", "latency=0.5x", "drop=0.5". kInvalidArgument otherwise.
+/// Parses "avg-bits=3", "size=10x", "size=70KB", "bitops=0.4G", "bitops=3x3", "latency=2ms", "latency=0.5x", "drop=0.5". kInvalidArgument
+/// otherwise.
 Target parse_target(std::string_view text);
 std::string to_string(const Target& target);
 

@@ -73,11 +73,13 @@ TEST(ParseTarget, ReadsEveryKindAndUnit) {
     const char* text;
     Kind kind;
     double value;
+    int activation_bits = 0;
   } cases[] = {{"avg-bits=3", Kind::kAvgBits, 3},       {"avg-bits=2.5", Kind::kAvgBits, 2.5},
                {"size=10x", Kind::kCompression, 10},    {"size=70KB", Kind::kSizeBytes, 70e3},
                {"size=1.5MB", Kind::kSizeBytes, 1.5e6}, {"size=900B", Kind::kSizeBytes, 900},
                {"size=900", Kind::kSizeBytes, 900},     {"bitops=0.4G", Kind::kBitOps, 0.4e9},
                {"bitops=30M", Kind::kBitOps, 30e6},     {"bitops=1e9", Kind::kBitOps, 1e9},
+               {"bitops=3x4", Kind::kUniformBitOps, 3, 4}, {"bitops=8x1", Kind::kUniformBitOps, 8, 1},
                {"latency=2ms", Kind::kLatencyMs, 2},    {"latency=0.5x", Kind::kLatencyRatio, 0.5},
                {"drop=0.5", Kind::kDrop, 0.5}};
   for (const auto& c : cases) {
@@ -87,6 +89,8 @@ TEST(ParseTarget, ReadsEveryKindAndUnit) {
     const Target again = parse_target(to_string(target));
     EXPECT_EQ(again.kind, c.kind) << c.text;
     EXPECT_DOUBLE_EQ(again.value, c.value) << c.text;
+    EXPECT_EQ(target.activation_bits, c.activation_bits) << c.text;
+    EXPECT_EQ(again.activation_bits, c.activation_bits) << c.text;
   }
 }
 
@@ -108,6 +112,13 @@ TEST(ParseTarget, RefusesEverythingElseNamingIt) {
                            "bits=3",
                            "Size=10x",
                            "bitops=3K",
+                           "bitops=3x",
+                           "bitops=3x9",
+                           "bitops=9x3",
+                           "bitops=3.5x3",
+                           "bitops=3x3x",
+                           "bitops=33x3",
+                           "size=3x3",
                            "latency=2",
                            "latency=2s",
                            "drop=1%",
