@@ -42,6 +42,7 @@ Json identity(const JobOptions& o, const std::string& command) {
   put(json, "lr", o.training.learning_rate);
   put(json, "momentum", o.training.momentum);
   put(json, "weight_decay", o.training.weight_decay);
+  put(json, "scale_lr", o.training.scale_rate);
   put(json, "warmup", o.training.warmup);
   put(json, "restart", o.training.restart);
   put(json, "restart_factor", o.training.restart_factor);
@@ -86,6 +87,7 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
   app.add_option("--optimizer", a.optimizer, "sgd or adam")->check(CLI::IsMember({"sgd", "adam"}))->capture_default_str()->group(group);
   app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(CLI::Range(0.0, 0.9999))->group(group);
   app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")->check(CLI::NonNegativeNumber)->group(group);
+  app.add_option("--scale-lr", a.scale_rate, "Learning rate of the quantizers' scales, relative")->check(CLI::NonNegativeNumber)->group(group);
   app.add_option("--warmup", a.warmup, "Epochs of linear warm-up")->check(CLI::NonNegativeNumber)->group(group);
   app.add_option("--restart", a.restart, "Epochs of the first cosine cycle (default: one cycle over all epochs)")->check(CLI::NonNegativeNumber)->group(group);
   app.add_option("--restart-factor", a.restart_factor, "Growth of later cycles")->check(CLI::Range(1.0, 100.0))->group(group);
@@ -145,6 +147,7 @@ train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOpt
   take(a.learning_rate, o.learning_rate);
   take(a.momentum, o.momentum);
   take(a.weight_decay, o.weight_decay);
+  take(a.scale_rate, o.scale_rate);
   take(a.warmup, o.warmup_epochs);
   take(a.restart, o.restart_epochs);
   take(a.restart_factor, o.restart_factor);

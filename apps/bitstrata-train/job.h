@@ -27,7 +27,7 @@ namespace bitstrata::cli {
 struct TrainingArguments {
   std::optional<int> epochs;
   std::optional<int> batch;
-  std::optional<double> learning_rate, momentum, weight_decay, warmup, restart, restart_factor, label_smoothing, clip_norm, distill, temperature;
+  std::optional<double> learning_rate, momentum, weight_decay, scale_rate, warmup, restart, restart_factor, label_smoothing, clip_norm, distill, temperature;
   std::string optimizer = "sgd";
   std::optional<int> augment_pad;
   std::optional<bool> flip;

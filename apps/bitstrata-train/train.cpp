@@ -47,8 +47,8 @@ graph::Graph start_network(const FloatTraining& options, const data::Dataset& da
 double test_accuracy(train::Network& network, const Workbench& bench, bool quiet) {
   const auto indices = data::all_indices(bench.dataset->num_samples(data::Split::kTest));
   Progress progress("test accuracy", indices.size(), "images", quiet);
-  return train::accuracy([&](const torch::Tensor& x) { return network.forward(x.to(bench.device)); }, *bench.dataset, data::Split::kTest, indices,
-                         bench.normalization, 100, [&](int64_t done) { progress.update(static_cast<uint64_t>(done)); });
+  return train::evaluate([&](const torch::Tensor& x) { return network.forward(x.to(bench.device)); }, *bench.dataset, data::Split::kTest, indices,
+                         bench.normalization, 100, [&](int64_t done) { progress.update(static_cast<uint64_t>(done)); }).accuracy;
 }
 
 void run_train(const FloatTraining& options) {

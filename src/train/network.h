@@ -18,16 +18,19 @@ namespace bitstrata::train {
 /// Parameters that share optimiser settings.
 struct ParameterGroups {
   std::vector<torch::Tensor> weights;  ///< convolution and fc weights: weight decay
-  std::vector<torch::Tensor> ranges;   ///< PACT clips: weight decay
-  std::vector<torch::Tensor> others;   ///< biases, batch norms, step sizes: no decay
+  std::vector<torch::Tensor>
+      log_scales;                     ///< logarithms of weight steps and activation scales over their start
+  std::vector<torch::Tensor> others;  ///< biases, batch norms, slopes: no decay
 };
 
-/// A trainable network built from a Graph and a Plan: fake-quantized where the plan has bits, float elsewhere. The same code runs float
-/// training (an all-float plan), quantization-aware training and calibration, on any device. Not thread-safe.
+/// A trainable network built from a Graph and a Plan: fake-quantized where the plan has bits, float
+/// elsewhere. The same code runs float training (an all-float plan), quantization-aware training and
+/// calibration, on any device. Not thread-safe.
 class Network {
  public:
   /// quantizers: start values for every quantized layer and stream of the plan.
-  Network(graph::Graph graph, plan::Plan plan, const compile::Quantizers& quantizers, torch::Device device = torch::kCPU);
+  Network(graph::Graph graph, plan::Plan plan, const compile::Quantizers& quantizers,
+          torch::Device device = torch::kCPU);
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
@@ -36,12 +39,33 @@ class Network {
 
   /// Batch norms use and update batch statistics (true) or use running ones (false). Starts false.
   void set_training(bool on) noexcept { training_ = on; }
-  /// Weight of a new batch in the running statistics; a negative one keeps a plain average since the last call.
+
+  /// New bits, with their quantizers, for one quantized layer.
+  struct LayerChange {
+    plan::LayerPlan layer;
+    compile::LayerQuantizer quantizers;
+  };
+  /// Changes a quantized layer's bits in place: parameters keep their tensors, so an optimizer goes on with
+  /// them. kInternal for a layer that is not quantized, or another policy or scale count.
+  void set_layer(const LayerChange& change);
+  /// Logits of x for each change alone, in the order of `changes`; the network itself stays as it is.
+  /// Everything before a changed layer is computed once for all. Call under NoGradGuard, not while training.
+  std::vector<torch::Tensor> forward_changed(const torch::Tensor& x, const std::vector<LayerChange>& changes);
+  /// Reads the weights and biases of the Conv and Linear nodes of `other` (same graph) from now on, without
+  /// training them here.
+  void use_weights_of(const Network& other);
+
+  /// Weight of a new batch in the running statistics; a negative one keeps a plain average since the last
+  /// call.
   void set_batch_norm_momentum(double momentum) noexcept;
 
   ParameterGroups parameter_groups() const;
-  /// Keeps activation scales and clips within a factor of 4 of their calibrated start, and weight steps positive, after a training step. Scales of
-  /// small tensors have noisy gradients: unbounded, one bad step can shrink a range to nothing, from where no gradient leads back.
+  /// Sum of the squares of all learned PACT clips (the regulariser of the PACT paper, methods.md sheet 2);
+  /// undefined when there are none.
+  torch::Tensor clip_penalty() const;
+  /// Keeps activation scales within a factor of 4 of their calibrated start, after a training step. Scales of
+  /// small tensors have noisy gradients: unbounded, bad steps can shrink a range to nothing, from where no
+  /// gradient leads back.
   void constrain();
   /// Every parameter and buffer by a stable unique name, for checkpoints. The tensors are the live ones.
   std::vector<std::pair<std::string, torch::Tensor>> state() const;
@@ -57,24 +81,30 @@ class Network {
   /// compile::lower of the two: the network as it would be deployed now.
   program::Program lower() const { return compile::lower(to_graph(), plan_, quantizers()); }
 
-  /// Called in forward() with every value that a quantizer would see (also in float networks): the node, its input index, the value before
-  /// quantization. For calibration.
-  using EdgeObserver = std::function<void(const graph::Node& node, plan::EdgeRole role, graph::ValueId value, const torch::Tensor& x)>;
-  void set_edge_observer(EdgeObserver observer) { observe_edge_ = std::move(observer); }
+  /// Called in forward() for every edge where quantizers sit (also in float networks): the reading node, the
+  /// role, the value, its tensor before and after quantization. What it returns is read instead of `after`.
+  /// For calibration and for layer-wise constraints.
+  using EdgeHook =
+      std::function<torch::Tensor(const graph::Node& node, plan::EdgeRole role, graph::ValueId value,
+                                  const torch::Tensor& before, const torch::Tensor& after)>;
+  void set_edge_hook(EdgeHook hook) { edge_hook_ = std::move(hook); }
   /// Called with the output of every Conv and Linear.
   using OutputObserver = std::function<void(graph::NodeId node, const torch::Tensor& y)>;
   void set_output_observer(OutputObserver observer) { observe_output_ = std::move(observer); }
 
  private:
-  /// Rounds activations to codes; `parameter` is the scale, or for PACT the clip scale * high.
+  /// Rounds activations to codes. The scale is trained by its logarithm: steps are relative, so ranges of any
+  /// size learn alike, and a scale cannot turn negative (Jain et al. 2020, "Trained quantization thresholds",
+  /// section 3).
   struct ActivationQuantizer {
-    torch::Tensor parameter;
-    bool is_clip = false;
-    float start = 0;  ///< calibrated value of `parameter`
+    torch::Tensor start;       ///< [1], calibrated scale
+    torch::Tensor log_growth;  ///< [1], trained: the scale is start * exp(log_growth)
+    bool decays = false;       ///< PACT: large clips are penalised
     int bits = 8, zero = 0;
     ScaleGradient gradient = ScaleGradient::kLsq;
     int low() const { return zero; }
     int high() const { return zero + (1 << bits) - 1; }
+    torch::Tensor scale() const { return start * log_growth.exp(); }
     quant::CodeType type() const;
     torch::Tensor operator()(const torch::Tensor& x) const;
   };
@@ -84,9 +114,16 @@ class Network {
     ActivationQuantizer input;
   };
 
-  ActivationQuantizer make_quantizer(const quant::CodeType& type, quant::Policy policy, graph::ValueId value) const;
+  ActivationQuantizer make_quantizer(const quant::CodeType& type, quant::Policy policy,
+                                     graph::ValueId value) const;
+  std::vector<const ActivationQuantizer*> activation_quantizers() const;
+  static torch::Tensor weight_params(const NodeState& state);
   void build_node(size_t index, const compile::Quantizers& quantizers);
   torch::Tensor tensor(const std::vector<float>& values, std::vector<int64_t> dims) const;
+  NodeState changed_state(size_t node, const LayerChange& change) const;
+  size_t layer_node(const std::string& name) const;
+  void begin(const torch::Tensor& x);
+  torch::Tensor run_from(size_t node);
   torch::Tensor input(size_t node, size_t index);
   torch::Tensor run_node(size_t index);
   torch::Tensor run_layer(size_t index);
@@ -104,14 +141,17 @@ class Network {
   bool training_ = false;
   double momentum_ = 0.1;
   int64_t batches_averaged_ = 0;
-  EdgeObserver observe_edge_;
+  EdgeHook edge_hook_;
   OutputObserver observe_output_;
 
-  // One forward pass.
-  int64_t batch_size_ = 0;
-  std::vector<torch::Tensor> values_;
-  std::map<graph::ValueId, torch::Tensor> stream_codes_;
-  std::vector<size_t> uses_left_;
+  /// One forward pass.
+  struct Pass {
+    int64_t batch_size = 0;
+    std::vector<torch::Tensor> values;
+    std::map<graph::ValueId, torch::Tensor> stream_codes;
+    std::vector<size_t> uses_left;
+  };
+  Pass pass_;
 };
 
 }  // namespace bitstrata::train

@@ -11,12 +11,16 @@ namespace {
 using torch::Tensor;
 
 /// Everything that a restored run must share with the saved one.
-std::string fingerprint(const TrainOptions& o, const data::Augmentation& augmentation, const Network& network, size_t samples) {
-  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {};", o.epochs, o.batch, o.seed, to_string(o.optimizer), o.learning_rate,
-                                 o.momentum, o.weight_decay, o.warmup_epochs, o.restart_epochs, o.restart_factor, o.label_smoothing, o.clip_norm,
-                                 o.distill_weight, o.distill_temperature, augmentation.pad, augmentation.flip, samples);
+std::string fingerprint(const TrainOptions& o, const data::Augmentation& augmentation, const Network& network,
+                        size_t samples) {
+  std::string text =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {};", o.epochs, o.batch, o.seed,
+                  to_string(o.optimizer), o.learning_rate, o.momentum, o.weight_decay, o.scale_rate,
+                  o.warmup_epochs, o.restart_epochs, o.restart_factor, o.label_smoothing, o.clip_norm,
+                  o.distill_weight, o.distill_temperature, augmentation.pad, augmentation.flip, samples);
   for (const auto& layer : network.plan().layers) {
-    text += fmt::format("{} {} {} {} {};", layer.name, layer.weight_bits, layer.activation_bits, quant::to_string(layer.policy), layer.per_channel);
+    text += fmt::format("{} {} {} {} {};", layer.name, layer.weight_bits, layer.activation_bits,
+                        quant::to_string(layer.policy), layer.per_channel);
   }
   for (const auto& stream : network.plan().streams) text += fmt::format("{} {};", stream.value, stream.bits);
   return text;
@@ -24,30 +28,43 @@ std::string fingerprint(const TrainOptions& o, const data::Augmentation& augment
 
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network& network, const TrainOptions& options) {
   const ParameterGroups groups = network.parameter_groups();
-  std::vector<Tensor> decayed = groups.weights;
-  decayed.insert(decayed.end(), groups.ranges.begin(), groups.ranges.end());
   std::vector<torch::optim::OptimizerParamGroup> lists;
   const auto add = [&](const std::vector<Tensor>& parameters, double decay) {
     if (parameters.empty()) return;
     if (options.optimizer == Optimizer::kSgd) {
       lists.emplace_back(parameters, std::make_unique<torch::optim::SGDOptions>(
-                                         torch::optim::SGDOptions(options.learning_rate).momentum(options.momentum).weight_decay(decay)));
+                                         torch::optim::SGDOptions(options.learning_rate)
+                                             .momentum(options.momentum)
+                                             .weight_decay(decay)));
     } else {
-      lists.emplace_back(parameters, std::make_unique<torch::optim::AdamOptions>(torch::optim::AdamOptions(options.learning_rate).weight_decay(decay)));
+      lists.emplace_back(parameters,
+                         std::make_unique<torch::optim::AdamOptions>(
+                             torch::optim::AdamOptions(options.learning_rate).weight_decay(decay)));
     }
   };
-  add(decayed, options.weight_decay);
+  add(groups.weights, options.weight_decay);
   add(groups.others, 0);
   if (lists.empty()) fail(ErrorCode::kBadInput, "training: the network has no parameters");
-  if (options.optimizer == Optimizer::kSgd) return std::make_unique<torch::optim::SGD>(lists, torch::optim::SGDOptions(options.learning_rate));
+  if (options.optimizer == Optimizer::kSgd)
+    return std::make_unique<torch::optim::SGD>(lists, torch::optim::SGDOptions(options.learning_rate));
   return std::make_unique<torch::optim::Adam>(lists, torch::optim::AdamOptions(options.learning_rate));
+}
+
+/// Adam makes the steps of all scales alike, whatever the size of their gradients: these grow with the number
+/// of values that share a scale.
+std::unique_ptr<torch::optim::Optimizer> make_scale_optimizer(const Network& network,
+                                                              const TrainOptions& options) {
+  const std::vector<Tensor> scales = network.parameter_groups().log_scales;
+  if (scales.empty()) return nullptr;
+  return std::make_unique<torch::optim::Adam>(scales, torch::optim::AdamOptions(options.scale_rate));
 }
 
 void set_learning_rate(torch::optim::Optimizer& optimizer, double rate) {
   for (auto& group : optimizer.param_groups()) group.options().set_lr(rate);
 }
 
-/// -sum p log softmax(logits / T), batch mean, times T^2 so that gradients keep their size (Hinton et al. 2015).
+/// -sum p log softmax(logits / T), batch mean, times T^2 so that gradients keep their size (Hinton et al.
+/// 2015).
 Tensor distillation_loss(const Tensor& logits, const Tensor& teacher, double temperature) {
   const Tensor p = torch::softmax(teacher / temperature, 1);
   return -(p * torch::log_softmax(logits / temperature, 1)).sum(1).mean() * (temperature * temperature);
@@ -58,22 +75,28 @@ std::vector<int64_t> batch_dims(const data::Dataset& dataset, size_t n) {
   return {static_cast<int64_t>(n), shape.channels, shape.height, shape.width};
 }
 
-std::span<float> floats_of(const Tensor& x) { return {x.data_ptr<float>(), static_cast<size_t>(x.numel())}; }
+std::span<float> floats_of(const Tensor& x) {
+  return {x.data_ptr<float>(), static_cast<size_t>(x.numel())};
+}
 
 }  // namespace
 
 Optimizer parse_optimizer(std::string_view name) {
   if (name == "sgd") return Optimizer::kSgd;
   if (name == "adam") return Optimizer::kAdam;
-  fail(ErrorCode::kInvalidArgument, "unknown optimizer '{}': expected sgd or adam", printable(std::string(name)));
+  fail(ErrorCode::kInvalidArgument, "unknown optimizer '{}': expected sgd or adam",
+       printable(std::string(name)));
 }
 
-const char* to_string(Optimizer optimizer) noexcept { return optimizer == Optimizer::kSgd ? "sgd" : "adam"; }
+const char* to_string(Optimizer optimizer) noexcept {
+  return optimizer == Optimizer::kSgd ? "sgd" : "adam";
+}
 
 double learning_rate_at(const TrainOptions& options, double epoch) {
   if (epoch < options.warmup_epochs) return options.learning_rate * epoch / options.warmup_epochs;
   const double total = std::max(options.epochs - options.warmup_epochs, 1e-9);
-  double position = epoch - options.warmup_epochs, length = options.restart_epochs > 0 ? options.restart_epochs : total;
+  double position = epoch - options.warmup_epochs,
+         length = options.restart_epochs > 0 ? options.restart_epochs : total;
   if (options.restart_epochs > 0 && options.restart_factor <= 1) position = std::fmod(position, length);
   while (options.restart_epochs > 0 && position >= length) {
     position -= length;
@@ -82,20 +105,32 @@ double learning_rate_at(const TrainOptions& options, double epoch) {
   return 0.5 * options.learning_rate * (1 + std::cos(M_PI * std::min(1.0, position / length)));
 }
 
-Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices, const data::Normalization& normalization,
-                 TrainOptions options, std::function<Tensor(const Tensor&)> teacher)
-    : network_(network), dataset_(dataset), indices_(std::move(train_indices)), filler_(dataset, data::Split::kTrain, normalization, 0),
-      options_(options), augmentation_(options.augmentation.value_or(dataset.default_augmentation())), teacher_(std::move(teacher)),
-      optimizer_(make_optimizer(network, options)) {
+Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices,
+                 const data::Normalization& normalization, TrainOptions options,
+                 std::function<Tensor(const Tensor&)> teacher)
+    : network_(network),
+      dataset_(dataset),
+      indices_(std::move(train_indices)),
+      filler_(dataset, data::Split::kTrain, normalization, 0),
+      options_(options),
+      augmentation_(options.augmentation.value_or(dataset.default_augmentation())),
+      teacher_(std::move(teacher)),
+      optimizer_(make_optimizer(network, options)),
+      scale_optimizer_(make_scale_optimizer(network, options)) {
   if (indices_.empty()) fail(ErrorCode::kBadInput, "training: there are no training samples");
-  if (options_.batch < 1) fail(ErrorCode::kInvalidArgument, "training: found a batch of {}, expected at least 1", options_.batch);
+  if (options_.batch < 1)
+    fail(ErrorCode::kInvalidArgument, "training: found a batch of {}, expected at least 1", options_.batch);
   options_.batch = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.batch), indices_.size()));
 }
 
 TrainStatus Trainer::status() const {
   const auto steps = static_cast<int64_t>(indices_.size()) / options_.batch;
   const double seen = static_cast<double>(std::max<int64_t>(1, seen_));
-  return {epoch_, step_, steps, loss_sum_ / seen, static_cast<double>(correct_) / seen,
+  return {epoch_,
+          step_,
+          steps,
+          loss_sum_ / seen,
+          static_cast<double>(correct_) / seen,
           learning_rate_at(options_, epoch_ + static_cast<double>(step_) / static_cast<double>(steps))};
 }
 
@@ -104,7 +139,8 @@ Trainer::Batch Trainer::next_batch() {
   const auto n = static_cast<size_t>(options_.batch);
   const std::span<const int64_t> chosen(order_.data() + static_cast<size_t>(step_) * n, n);
   Batch batch{torch::empty(batch_dims(dataset_, n)), torch::empty({static_cast<int64_t>(n)}, torch::kLong)};
-  filler_.fill_augmented(chosen, augmentation_, {options_.seed, static_cast<uint64_t>(epoch_)}, floats_of(batch.x));
+  filler_.fill_augmented(chosen, augmentation_, {options_.seed, static_cast<uint64_t>(epoch_)},
+                         floats_of(batch.x));
   filler_.fill_labels(chosen, {batch.labels.data_ptr<int64_t>(), n});
   return {batch.x.to(network_.device()), batch.labels.to(network_.device())};
 }
@@ -112,7 +148,9 @@ Trainer::Batch Trainer::next_batch() {
 Tensor Trainer::loss(const Tensor& logits, const Batch& batch) {
   namespace F = torch::nn::functional;
   const double weight = teacher_ ? options_.distill_weight : 0;
-  Tensor total = (1 - weight) * F::cross_entropy(logits, batch.labels, F::CrossEntropyFuncOptions().label_smoothing(options_.label_smoothing));
+  Tensor total =
+      (1 - weight) * F::cross_entropy(logits, batch.labels,
+                                      F::CrossEntropyFuncOptions().label_smoothing(options_.label_smoothing));
   if (weight > 0) {
     const torch::NoGradGuard no_grad;
     const Tensor teacher = teacher_(batch.x);
@@ -130,23 +168,31 @@ void Trainer::step() {
   }
   const Batch batch = next_batch();
   set_learning_rate(*optimizer_, now.learning_rate);
+  if (scale_optimizer_) {
+    set_learning_rate(*scale_optimizer_, options_.scale_rate * now.learning_rate / options_.learning_rate);
+    scale_optimizer_->zero_grad();
+  }
   network_.set_training(true);
   optimizer_->zero_grad();
   const Tensor logits = network_.forward(batch.x);
-  const Tensor total = loss(logits, batch);
+  Tensor total = loss(logits, batch);
+  if (const Tensor penalty = network_.clip_penalty(); penalty.defined())
+    total = total + options_.weight_decay * penalty.sum();
   total.backward();
   if (options_.clip_norm > 0) {
     std::vector<Tensor> parameters;
-    for (const auto& group : optimizer_->param_groups()) parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+    for (const auto& group : optimizer_->param_groups())
+      parameters.insert(parameters.end(), group.params().begin(), group.params().end());
     torch::nn::utils::clip_grad_norm_(parameters, options_.clip_norm);
   }
   optimizer_->step();
+  if (scale_optimizer_) scale_optimizer_->step();
   network_.constrain();
   network_.set_training(false);
   const double value = total.item<double>();
   if (!std::isfinite(value)) {
-    fail(ErrorCode::kJobFailed, "training diverged: the loss is {} in epoch {}, step {}; lower --lr (now {})", value, epoch_ + 1, step_ + 1,
-         options_.learning_rate);
+    fail(ErrorCode::kJobFailed, "training diverged: the loss is {} in epoch {}, step {}; lower --lr (now {})",
+         value, epoch_ + 1, step_ + 1, options_.learning_rate);
   }
   loss_sum_ += value * options_.batch;
   correct_ += (logits.argmax(1) == batch.labels).sum().item<int64_t>();
@@ -167,11 +213,17 @@ std::string Trainer::save() const {
   archive.write("correct", c10::IValue(correct_));
   archive.write("seen", c10::IValue(seen_));
   torch::serialize::OutputArchive tensors;
-  for (const auto& [name, value] : network_.state()) tensors.write(name, value.detach().to(torch::kCPU).contiguous(), /*is_buffer=*/true);
+  for (const auto& [name, value] : network_.state())
+    tensors.write(name, value.detach().to(torch::kCPU).contiguous(), /*is_buffer=*/true);
   archive.write("tensors", tensors);
   torch::serialize::OutputArchive optimizer;
   optimizer_->save(optimizer);
   archive.write("optimizer", optimizer);
+  if (scale_optimizer_) {
+    torch::serialize::OutputArchive scales;
+    scale_optimizer_->save(scales);
+    archive.write("scale_optimizer", scales);
+  }
   std::ostringstream stream;
   archive.save_to(stream);
   return stream.str();
@@ -187,8 +239,11 @@ void Trainer::restore(const std::string& payload) {
       archive.read(key, value);
       return value;
     };
-    if (read("fingerprint").toStringRef() != fingerprint(options_, augmentation_, network_, indices_.size())) {
-      fail(ErrorCode::kBadInput, "checkpoint: it belongs to a run with another plan, data or training options; give the options of that run, or start without --resume");
+    if (read("fingerprint").toStringRef() !=
+        fingerprint(options_, augmentation_, network_, indices_.size())) {
+      fail(ErrorCode::kBadInput,
+           "checkpoint: it belongs to a run with another plan, data or training options; give the options of "
+           "that run, or start without --resume");
     }
     epoch_ = static_cast<int>(read("epoch").toInt());
     step_ = read("step").toInt();
@@ -202,45 +257,60 @@ void Trainer::restore(const std::string& payload) {
     for (auto& [name, value] : network_.state()) {
       Tensor saved;
       tensors.read(name, saved, /*is_buffer=*/true);
-      if (saved.sizes() != value.sizes()) fail(ErrorCode::kBadInput, "checkpoint: tensor '{}' has another shape than the network's", name);
+      if (saved.sizes() != value.sizes())
+        fail(ErrorCode::kBadInput, "checkpoint: tensor '{}' has another shape than the network's", name);
       value.copy_(saved);
     }
     torch::serialize::InputArchive optimizer;
     archive.read("optimizer", optimizer);
-    optimizer_ = make_optimizer(network_, options_);  // load() would keep what the checkpoint has no state for
+    optimizer_ =
+        make_optimizer(network_, options_);  // load() would keep what the checkpoint has no state for
     optimizer_->load(optimizer);
+    scale_optimizer_ = make_scale_optimizer(network_, options_);
+    if (scale_optimizer_) {
+      torch::serialize::InputArchive scales;
+      archive.read("scale_optimizer", scales);
+      scale_optimizer_->load(scales);
+    }
   } catch (const Error&) {
     throw;
   } catch (const c10::Error& error) {
-    fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}", printable(error.what_without_backtrace(), 120));
+    fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}",
+         printable(error.what_without_backtrace(), 120));
   } catch (const std::exception& error) {  // the unpickler's own
     fail(ErrorCode::kCorruptFile, "checkpoint: cannot be read: {}", printable(error.what(), 120));
   }
 }
 
-std::vector<Tensor> calibration_batches(const data::Dataset& dataset, const std::vector<int64_t>& indices, const data::Normalization& normalization,
-                                        int count, int batch, uint64_t seed) {
+std::vector<Tensor> calibration_batches(const data::Dataset& dataset, const std::vector<int64_t>& indices,
+                                        const data::Normalization& normalization, int count, int batch,
+                                        uint64_t seed) {
   std::vector<int64_t> chosen = data::shuffled(indices, seed, ~uint64_t{0});
   chosen.resize(std::min(chosen.size(), static_cast<size_t>(count)));
   const data::BatchFiller filler(dataset, data::Split::kTrain, normalization, 0);
   std::vector<Tensor> batches;
   for (size_t begin = 0; begin < chosen.size(); begin += static_cast<size_t>(batch)) {
-    const std::span<const int64_t> part(chosen.data() + begin, std::min(chosen.size() - begin, static_cast<size_t>(batch)));
+    const std::span<const int64_t> part(chosen.data() + begin,
+                                        std::min(chosen.size() - begin, static_cast<size_t>(batch)));
     batches.push_back(torch::empty(batch_dims(dataset, part.size())));
     filler.fill(part, floats_of(batches.back()));
   }
   return batches;
 }
 
-double accuracy(const std::function<Tensor(const Tensor&)>& logits, const data::Dataset& dataset, data::Split split,
-                const std::vector<int64_t>& indices, const data::Normalization& normalization, int batch,
-                const std::function<void(int64_t done)>& on_progress) {
-  if (indices.empty()) fail(ErrorCode::kBadInput, "evaluation: the {} split has no samples", data::to_string(split));
+Evaluation evaluate(const std::function<Tensor(const Tensor&)>& logits, const data::Dataset& dataset,
+                    data::Split split, const std::vector<int64_t>& indices,
+                    const data::Normalization& normalization, int batch,
+                    const std::function<void(int64_t done)>& on_progress) {
+  if (indices.empty())
+    fail(ErrorCode::kBadInput, "evaluation: the {} split has no samples", data::to_string(split));
   const torch::NoGradGuard no_grad;
   const data::BatchFiller filler(dataset, split, normalization, 0);
   int64_t correct = 0;
+  double loss = 0;
   for (size_t begin = 0; begin < indices.size(); begin += static_cast<size_t>(batch)) {
-    const std::span<const int64_t> part(indices.data() + begin, std::min(indices.size() - begin, static_cast<size_t>(batch)));
+    const std::span<const int64_t> part(indices.data() + begin,
+                                        std::min(indices.size() - begin, static_cast<size_t>(batch)));
     const Tensor x = torch::empty(batch_dims(dataset, part.size()));
     Tensor labels = torch::empty({static_cast<int64_t>(part.size())}, torch::kLong);
     filler.fill(part, floats_of(x));
@@ -251,9 +321,12 @@ double accuracy(const std::function<Tensor(const Tensor&)>& logits, const data::
       const float* row = scores.data_ptr<float>() + i * classes;
       correct += (std::max_element(row, row + classes) - row) == labels.data_ptr<int64_t>()[i];
     }
+    loss += torch::nn::functional::cross_entropy(scores.to(torch::kDouble), labels).item<double>() *
+            static_cast<double>(part.size());
     if (on_progress) on_progress(static_cast<int64_t>(begin + part.size()));
   }
-  return static_cast<double>(correct) / static_cast<double>(indices.size());
+  const auto count = static_cast<double>(indices.size());
+  return {static_cast<double>(correct) / count, loss / count};
 }
 
 void reestimate_batch_norms(Network& network, const std::vector<Tensor>& batches) {

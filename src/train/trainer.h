@@ -28,12 +28,15 @@ struct TrainOptions {
   double learning_rate = 0.02;
   double momentum = 0.9;
   double weight_decay = 1e-4;
-  double warmup_epochs = 0.25;     ///< the rate rises linearly from 0
-  double restart_epochs = 0;       ///< length of the first cosine cycle; 0: one cycle over all epochs (SGDR, methods.md sheet 33)
-  double restart_factor = 1;       ///< each further cycle is this much longer
+  double scale_rate =
+      0.01;  ///< learning rate of the logarithms of quantizer scales (Adam), on the same schedule
+  double warmup_epochs = 0.25;  ///< the rate rises linearly from 0
+  double restart_epochs =
+      0;  ///< length of the first cosine cycle; 0: one cycle over all epochs (SGDR, methods.md sheet 33)
+  double restart_factor = 1;  ///< each further cycle is this much longer
   double label_smoothing = 0;
-  double clip_norm = 5;            ///< largest gradient norm; 0: unlimited
-  double distill_weight = 0;       ///< share of the loss that is cross-entropy with the teacher's probabilities
+  double clip_norm = 5;       ///< largest gradient norm; 0: unlimited
+  double distill_weight = 0;  ///< share of the loss that is cross-entropy with the teacher's probabilities
   double distill_temperature = 2;
   std::optional<data::Augmentation> augmentation;  ///< empty: the data set's default
 };
@@ -43,22 +46,24 @@ double learning_rate_at(const TrainOptions& options, double epoch);
 
 /// Where a run stands, for progress displays and logs.
 struct TrainStatus {
-  int epoch = 0;          ///< running epoch, from 0
-  int64_t step = 0;       ///< steps done in this epoch
+  int epoch = 0;     ///< running epoch, from 0
+  int64_t step = 0;  ///< steps done in this epoch
   int64_t steps_per_epoch = 0;
-  double loss = 0;        ///< mean over this epoch so far
-  double accuracy = 0;    ///< on the training batches of this epoch so far, in [0, 1]
+  double loss = 0;      ///< mean over this epoch so far
+  double accuracy = 0;  ///< on the training batches of this epoch so far, in [0, 1]
   double learning_rate = 0;
 };
 
-/// Trains a Network on a data set: shuffled, augmented mini-batches that depend on (seed, epoch) only, SGD or Adam. The whole state can be
-/// saved between any two steps and restored to go on to the same result. Not thread-safe.
+/// Trains a Network on a data set: shuffled, augmented mini-batches that depend on (seed, epoch) only, SGD or
+/// Adam. The whole state can be saved between any two steps and restored to go on to the same result. Not
+/// thread-safe.
 class Trainer {
  public:
   /// train_indices: the samples of the training split to use. network and dataset must outlive the trainer.
   /// teacher: makes logits of a batch for distillation, or empty.
-  Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices, const data::Normalization& normalization,
-          TrainOptions options, std::function<torch::Tensor(const torch::Tensor&)> teacher = {});
+  Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices,
+          const data::Normalization& normalization, TrainOptions options,
+          std::function<torch::Tensor(const torch::Tensor&)> teacher = {});
 
   /// True when all epochs are done.
   bool finished() const noexcept { return epoch_ >= options_.epochs; }
@@ -70,7 +75,8 @@ class Trainer {
   /// True right after the last step of an epoch.
   bool at_epoch_start() const noexcept { return step_ == 0; }
 
-  /// The state as checkpoint payload, and back. restore: kCorruptFile or kBadInput when it does not fit this network and options.
+  /// The state as checkpoint payload, and back. restore: kCorruptFile or kBadInput when it does not fit this
+  /// network and options.
   std::string save() const;
   void restore(const std::string& payload);
 
@@ -89,6 +95,7 @@ class Trainer {
   data::Augmentation augmentation_;
   std::function<torch::Tensor(const torch::Tensor&)> teacher_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  std::unique_ptr<torch::optim::Optimizer> scale_optimizer_;  ///< null when no scale is learned
   int epoch_ = 0;
   int64_t step_ = 0;
   std::vector<int64_t> order_;  ///< of this epoch
@@ -96,14 +103,26 @@ class Trainer {
   int64_t correct_ = 0, seen_ = 0;
 };
 
-/// Batches of normalised samples without augmentation: up to `count` training samples chosen by seed, for calibration.
-std::vector<torch::Tensor> calibration_batches(const data::Dataset& dataset, const std::vector<int64_t>& indices, const data::Normalization& normalization,
-                                               int count, int batch, uint64_t seed);
+/// Batches of normalised samples without augmentation: up to `count` training samples chosen by seed, for
+/// calibration.
+std::vector<torch::Tensor> calibration_batches(const data::Dataset& dataset,
+                                               const std::vector<int64_t>& indices,
+                                               const data::Normalization& normalization, int count, int batch,
+                                               uint64_t seed);
 
-/// Share of samples of `indices` whose largest logit is the label's, in [0, 1]. logits maps [n, C, H, W] to [n, classes]. Ties go to the lowest class.
-double accuracy(const std::function<torch::Tensor(const torch::Tensor&)>& logits, const data::Dataset& dataset, data::Split split,
-                const std::vector<int64_t>& indices, const data::Normalization& normalization, int batch,
-                const std::function<void(int64_t done)>& on_progress = {});
+/// What a network does on a set of samples.
+struct Evaluation {
+  double accuracy =
+      0;  ///< share of samples whose largest logit is the label's, in [0, 1]; ties go to the lowest class
+  double loss = 0;  ///< mean cross-entropy
+};
+
+/// Evaluates `logits`, which maps [n, C, H, W] to [n, classes], on the samples `indices` of a split.
+/// kBadInput when there are none.
+Evaluation evaluate(const std::function<torch::Tensor(const torch::Tensor&)>& logits,
+                    const data::Dataset& dataset, data::Split split, const std::vector<int64_t>& indices,
+                    const data::Normalization& normalization, int batch,
+                    const std::function<void(int64_t done)>& on_progress = {});
 
 /// Replaces the running batch-norm statistics by plain averages over `batches` with the quantizers in place.
 void reestimate_batch_norms(Network& network, const std::vector<torch::Tensor>& batches);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "core/error.h"
 #include "program/reference.h"
@@ -122,6 +123,99 @@ TEST(Network, GraphAndQuantizersSurviveTheTripThroughTensors) {
     EXPECT_EQ(layer.input, quantizers.layers.at(name).input);
   }
   EXPECT_EQ(network.quantizers().streams, quantizers.streams);
+}
+
+/// A quantized network and, for each of its layers, the change to `bits`.
+struct Changeable {
+  plan::Plan plan;
+  std::unique_ptr<Network> network;
+  std::vector<Network::LayerChange> changes;
+};
+
+Changeable changeable(const Graph& graph, const Tensor& x, Policy policy, int bits, int changed_bits) {
+  Changeable made;
+  const Calibrator calibrator(graph, {x}, torch::kCPU);
+  const auto start = [&](const plan::Plan& plan) {
+    return calibrator.quantizers(plan, quant::Calibration::kMse);
+  };
+  made.plan = plan::uniform_plan(graph, bits, bits, policy, true);
+  made.network = std::make_unique<Network>(graph, made.plan, start(made.plan));
+  const plan::Plan changed = plan::uniform_plan(graph, changed_bits, changed_bits, policy, true);
+  const compile::Quantizers quantizers = start(changed);
+  for (const auto& layer : changed.layers) made.changes.push_back({layer, quantizers.layers.at(layer.name)});
+  return made;
+}
+
+TEST(Network, ChangedLayersEqualNetworksBuiltThatWay) {
+  for (const auto& [name, graph] : sample_graphs()) {
+    const Tensor x = inputs(graph.values[0].dims, 4, 3);
+    for (Policy policy : quant::kAllPolicies) {
+      const torch::NoGradGuard no_grad;
+      Changeable made = changeable(graph, x, policy, 4, 2);
+      const Tensor before = made.network->forward(x);
+      const std::vector<Tensor> probed = made.network->forward_changed(x, made.changes);
+      EXPECT_TRUE(torch::equal(made.network->forward(x), before)) << name << ": probing changed the network";
+      for (size_t i = 0; i < made.changes.size(); ++i) {
+        plan::Plan plan = made.plan;
+        compile::Quantizers quantizers = made.network->quantizers();
+        for (auto& layer : plan.layers) {
+          if (layer.name == made.changes[i].layer.name) layer = made.changes[i].layer;
+        }
+        quantizers.layers[made.changes[i].layer.name] = made.changes[i].quantizers;
+        EXPECT_TRUE(torch::equal(probed[i], Network(graph, plan, quantizers).forward(x)))
+            << name << " " << to_string(policy) << " layer " << i;
+      }
+      for (const auto& change : made.changes) made.network->set_layer(change);
+      Changeable other = changeable(graph, x, policy, 2, 2);
+      EXPECT_TRUE(torch::equal(made.network->forward(x), other.network->forward(x)))
+          << name << " " << to_string(policy);
+      EXPECT_EQ(made.network->plan().layers, other.plan.layers);
+    }
+  }
+}
+
+TEST(Network, SetLayerKeepsTheTensorsThatAnOptimizerHolds) {
+  const Graph graph = residual_net();
+  Changeable made = changeable(graph, inputs(graph.values[0].dims, 4, 3), Policy::kLsq, 4, 2);
+  const auto addresses = [&] {
+    std::vector<const void*> all;
+    for (const auto& [name, value] : made.network->state()) all.push_back(value.data_ptr());
+    return all;
+  };
+  const auto before = addresses();
+  for (const auto& change : made.changes) made.network->set_layer(change);
+  EXPECT_EQ(addresses(), before);
+}
+
+TEST(Network, EdgeHookReplacesWhatLayersRead) {
+  const Graph graph = linear_net();
+  const Tensor x = inputs(graph.values[0].dims, 4, 3);
+  const torch::NoGradGuard no_grad;
+  Changeable made = changeable(graph, x, Policy::kLsq, 4, 2);
+  std::vector<Tensor> read;
+  made.network->set_edge_hook(
+      [&](const graph::Node&, plan::EdgeRole, graph::ValueId, const Tensor&, const Tensor& after) {
+        read.push_back(after);
+        return after;
+      });
+  const Tensor quantized = made.network->forward(x);
+  Network replayed(graph, made.plan, made.network->quantizers());
+  size_t next = 0;
+  replayed.set_edge_hook([&](const graph::Node&, plan::EdgeRole, graph::ValueId, const Tensor&,
+                             const Tensor&) { return read.at(next++); });
+  EXPECT_TRUE(torch::equal(replayed.forward(torch::zeros_like(x)), quantized));
+}
+
+TEST(Network, SharedWeightsFollowTheirOwnerAndAreNotTrained) {
+  const Graph graph = residual_net();
+  const Tensor x = inputs(graph.values[0].dims, 4, 3);
+  Changeable owner = changeable(graph, x, Policy::kDorefa, 4, 2),
+             reader = changeable(graph, x, Policy::kDorefa, 4, 2);
+  reader.network->use_weights_of(*owner.network);
+  EXPECT_TRUE(reader.network->parameter_groups().weights.empty());
+  const torch::NoGradGuard no_grad;
+  for (Tensor& weight : owner.network->parameter_groups().weights) weight.mul_(0.5).add_(0.01);
+  EXPECT_TRUE(torch::equal(reader.network->forward(x), owner.network->forward(x)));
 }
 
 TEST(WithBatchNorms, ChangesNothing) {
