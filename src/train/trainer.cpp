@@ -124,7 +124,7 @@ Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int
 }
 
 TrainStatus Trainer::status() const {
-  const auto steps = static_cast<int64_t>(indices_.size()) / options_.batch;
+  const int64_t steps = steps_per_epoch();
   const double seen = static_cast<double>(std::max<int64_t>(1, seen_));
   return {epoch_,
           step_,
@@ -160,16 +160,15 @@ Tensor Trainer::loss(const Tensor& logits, const Batch& batch) {
   return total;
 }
 
-void Trainer::step() {
-  const TrainStatus now = status();
+double Trainer::step(double learning_rate) {
   if (step_ == 0) {
     loss_sum_ = 0;
     correct_ = seen_ = 0;
   }
   const Batch batch = next_batch();
-  set_learning_rate(*optimizer_, now.learning_rate);
+  set_learning_rate(*optimizer_, learning_rate);
   if (scale_optimizer_) {
-    set_learning_rate(*scale_optimizer_, options_.scale_rate * now.learning_rate / options_.learning_rate);
+    set_learning_rate(*scale_optimizer_, options_.scale_rate * learning_rate / options_.learning_rate);
     scale_optimizer_->zero_grad();
   }
   network_.set_training(true);
@@ -197,11 +196,12 @@ void Trainer::step() {
   loss_sum_ += value * options_.batch;
   correct_ += (logits.argmax(1) == batch.labels).sum().item<int64_t>();
   seen_ += options_.batch;
-  if (++step_ == now.steps_per_epoch) {
+  if (++step_ == steps_per_epoch()) {
     step_ = 0;
     ++epoch_;
     order_.clear();
   }
+  return value;
 }
 
 std::string Trainer::save() const {
@@ -298,6 +298,15 @@ std::vector<Tensor> calibration_batches(const data::Dataset& dataset, const std:
   return batches;
 }
 
+std::pair<Tensor, Tensor> plain_batch(const data::BatchFiller& filler, const data::Dataset& dataset,
+                                      std::span<const int64_t> indices) {
+  Tensor x = torch::empty(batch_dims(dataset, indices.size()));
+  Tensor labels = torch::empty({static_cast<int64_t>(indices.size())}, torch::kLong);
+  filler.fill(indices, floats_of(x));
+  filler.fill_labels(indices, {labels.data_ptr<int64_t>(), indices.size()});
+  return {x, labels};
+}
+
 Evaluation evaluate(const std::function<Tensor(const Tensor&)>& logits, const data::Dataset& dataset,
                     data::Split split, const std::vector<int64_t>& indices,
                     const data::Normalization& normalization, int batch,
@@ -311,10 +320,7 @@ Evaluation evaluate(const std::function<Tensor(const Tensor&)>& logits, const da
   for (size_t begin = 0; begin < indices.size(); begin += static_cast<size_t>(batch)) {
     const std::span<const int64_t> part(indices.data() + begin,
                                         std::min(indices.size() - begin, static_cast<size_t>(batch)));
-    const Tensor x = torch::empty(batch_dims(dataset, part.size()));
-    Tensor labels = torch::empty({static_cast<int64_t>(part.size())}, torch::kLong);
-    filler.fill(part, floats_of(x));
-    filler.fill_labels(part, {labels.data_ptr<int64_t>(), part.size()});
+    const auto [x, labels] = plain_batch(filler, dataset, part);
     const Tensor scores = logits(x).to(torch::kCPU).contiguous();
     const int64_t classes = scores.size(1);
     for (int64_t i = 0; i < scores.size(0); ++i) {

@@ -5,7 +5,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/batches.h"
@@ -67,9 +69,12 @@ class Trainer {
 
   /// True when all epochs are done.
   bool finished() const noexcept { return epoch_ >= options_.epochs; }
-  /// One mini-batch. kJobFailed when the loss is not finite: training diverged.
-  void step();
+  /// One mini-batch; returns its loss. kJobFailed when the loss is not finite: training diverged.
+  double step() { return step(status().learning_rate); }
+  /// The same at a learning rate that the caller schedules; the scales' rate follows in proportion.
+  double step(double learning_rate);
   TrainStatus status() const;
+  int64_t steps_per_epoch() const noexcept { return static_cast<int64_t>(indices_.size()) / options_.batch; }
   /// Number of whole epochs done.
   int epochs_done() const noexcept { return epoch_; }
   /// True right after the last step of an epoch.
@@ -109,6 +114,11 @@ std::vector<torch::Tensor> calibration_batches(const data::Dataset& dataset,
                                                const std::vector<int64_t>& indices,
                                                const data::Normalization& normalization, int count, int batch,
                                                uint64_t seed);
+
+/// Normalised samples without augmentation [n, C, H, W] and their labels [n], on the CPU.
+std::pair<torch::Tensor, torch::Tensor> plain_batch(const data::BatchFiller& filler,
+                                                    const data::Dataset& dataset,
+                                                    std::span<const int64_t> indices);
 
 /// What a network does on a set of samples.
 struct Evaluation {
