@@ -1,6 +1,6 @@
+#include "evaluators/deployed.h"
 #include "evaluators/setting.h"
 #include "search/space.h"
-#include "train/exact.h"
 
 namespace bitstrata::evaluators {
 namespace {
@@ -30,8 +30,7 @@ search::Score Measure::score(const std::function<torch::Tensor(const torch::Tens
 }
 
 search::Score Measure::exact_score(program::Program program, const std::vector<int64_t>& indices) const {
-  train::ExactEvaluator exact(std::move(program), setting_.device);
-  return score([&](const torch::Tensor& x) { return exact.logits(x); }, indices);
+  return score(deployed_logits(std::move(program), setting_.device, kEvaluationBatch), indices);
 }
 
 search::Score Measure::calibrated_score(const search::Assignment& assignment) const {
