@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "buffers.h"
 #include "commands.h"
 #include "common/model.h"
 #include "core/error.h"
-#include "core/random.h"
 #include "measure.h"
 #include "problem.h"
 #include "runtime/session.h"
@@ -25,25 +25,6 @@ struct BenchOptions {
   int batch = 1;
   MachineOptions machine;
   OutputOptions output;
-};
-
-/// Buffers for one batch: inputs drawn from [-1, 1), one output buffer for each network output.
-struct Buffers {
-  std::vector<float> input;
-  std::vector<std::vector<float>> outputs;
-  std::vector<std::span<float>> spans;
-
-  Buffers(const program::Program& program, int batch) {
-    const auto elems = [&](program::TensorId id) {
-      return static_cast<size_t>(program::elements(program.tensors[static_cast<size_t>(id)].dims)) *
-             static_cast<size_t>(batch);
-    };
-    Random random(0, 0);
-    input.resize(elems(program.input));
-    for (float& value : input) value = static_cast<float>(2 * random.uniform() - 1);
-    for (program::TensorId id : program.outputs) outputs.emplace_back(elems(id));
-    spans.assign(outputs.begin(), outputs.end());
-  }
 };
 
 /// Median time of each op over several profiled runs, in milliseconds.

@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
     add_run(app);
     add_bench(app);
     add_inspect(app);
+    add_profile(app);
     add_train_commands(app);
   });
 }

@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect"};
+const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect", "profile"};
 
 /// The names under "Subcommands:" of `bitstrata --help`.
 std::vector<std::string> listed_commands() {
@@ -29,7 +29,7 @@ TEST(CliHelp, ListsEverySubcommandWithADescription) {
   EXPECT_EQ(help.status, 0);
   EXPECT_EQ(help.err, "");
   const auto names = listed_commands();
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "compress", "train",
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "profile", "compress", "train",
                                               "search", "finetune", "compile", "verify"}));
   for (const std::string& name : names)
     EXPECT_THAT(help.out, ::testing::ContainsRegex("\n  " + name + "  +[A-Z]"));
@@ -81,6 +81,8 @@ TEST(CliHelp, WrongUsageIsStatus2AndOneLine) {
       {"bench"},
       {"bench", "model.bst", "--kernels"},
       {"inspect"},
+      {"profile", "--no-such-option"},
+      {"profile", "--check"},
       {"inspect", "model.bst", "--no-such-option"},
   };
   for (const auto& arguments : wrong) {

@@ -39,7 +39,8 @@ TEST(CliLight, NeverLoadsLibTorch) {
                                              {"eval", model, "--data", "digits"},
                                              {"run", model, folder / "image.npy"},
                                              {"bench", model},
-                                             {"inspect", model, "--explain"}}) {
+                                             {"inspect", model, "--explain"},
+                                             {"profile", model, "--quick"}}) {
     const std::string loaded = loaded_libraries(folder, arguments);
     EXPECT_THAT(loaded, ::testing::Not(HasSubstr("libtorch"))) << ::testing::PrintToString(arguments);
     EXPECT_THAT(loaded, ::testing::Not(HasSubstr("libc10"))) << ::testing::PrintToString(arguments);
