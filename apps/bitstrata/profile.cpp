@@ -22,7 +22,7 @@ namespace {
 constexpr Effort kQuick{1, 0, 1};
 
 struct ProfileOptions {
-  std::string model, out, table, check;
+  std::string model, out, table, check, policy = "lsq";
   std::vector<int> bits{1, 2, 3, 4, 5, 6, 7, 8};
   int batch = 1;
   bool quick = false, force = false;
@@ -44,20 +44,25 @@ struct Check {
   double ratio() const { return predicted_us / measured_us; }
 };
 
-program::Program network_for_timing(const std::string& path) {
-  NetworkFile file = load_network(path);
-  return file.is_packed ? std::move(file.program) : lower_for_timing(onnx::import_file(path));
+std::vector<TimedNetwork> networks_to_measure(const std::string& model) {
+  std::vector<TimedNetwork> networks;
+  if (model.empty()) {
+    for (graph::Graph& graph : usual_networks()) networks.emplace_back(std::move(graph));
+    return networks;
+  }
+  NetworkFile file = load_network(model);
+  if (file.is_packed) {
+    networks.emplace_back(std::move(file.program));
+  } else {
+    networks.emplace_back(onnx::import_file(model));
+  }
+  return networks;
 }
 
 plan::LatencyTable measure_table(const ProfileOptions& options, const std::string& model) {
-  std::vector<program::Program> networks;
-  if (model.empty()) {
-    for (const graph::Graph& graph : usual_networks()) networks.push_back(lower_for_timing(graph));
-  } else {
-    networks.push_back(network_for_timing(model));
-  }
-  plan::LatencyTable table = profile_networks(networks, options.bits, options.machine, options.batch,
-                                              options.effort(), options.output.quiet);
+  plan::LatencyTable table =
+      profile_networks(networks_to_measure(model), options.bits, quant::parse_policy(options.policy),
+                       options.machine, options.batch, options.effort(), options.output.quiet);
   if (!model.empty()) table.network = std::filesystem::path(model).filename().string();
   if (table.shapes.empty())
     fail(ErrorCode::kBadInput, "{}: no layer has integer weights, so there is nothing to choose bits for",
@@ -210,6 +215,8 @@ void add_profile(CLI::App& app) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->default_str("1,2,3,4,5,6,7,8");
+  command.add_option("--policy", options->policy, "Quantizer of the weights: dorefa, pact, sawb, lsq, wrpn")
+      ->capture_default_str();
   command.add_option("--out", options->out, "Write the table as JSON")->type_name("FILE");
   command
       .add_option("--check", options->check,

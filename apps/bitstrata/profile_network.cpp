@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -14,6 +15,7 @@
 #include "plan/scheme.h"
 #include "problem.h"
 #include "quant/packing.h"
+#include "quant/weights.h"
 
 namespace bitstrata::cli {
 namespace {
@@ -28,7 +30,7 @@ std::string cpu_name() {
 }
 
 /// The type of codes of `base` at other bits, over the same range.
-quant::CodeType with_bits(const quant::CodeType& base, int bits) {
+quant::CodeType type_with_bits(const quant::CodeType& base, int bits) {
   const int levels = 1 << bits;
   return {bits, base.zero == 0 ? 0 : -levels / 2,
           base.scale * static_cast<float>(base.levels()) / static_cast<float>(levels)};
@@ -61,37 +63,57 @@ const program::CodeWeights* code_weights(const program::Op& op) {
   return weights ? std::get_if<program::CodeWeights>(weights) : nullptr;
 }
 
-void set_activation_bits(program::Program& network, int bits) {
-  const TypeGroups groups(network);
-  std::vector<bool> changes(network.tensors.size(), false);
-  for (const program::Op& op : network.ops) {
-    if (code_weights(op)) changes[groups.group(op.inputs[0])] = true;
+/// Integer weights at other bits, by way of real ones of magnitude up to 1.
+program::CodeWeights requantized(const program::CodeWeights& base, size_t count, int channels, int bits,
+                                 quant::Policy policy) {
+  const std::vector<uint8_t> codes = quant::unpack_codes(base.packed, count, base.bits);
+  std::vector<float> weights(count);
+  float largest = 1;
+  for (size_t i = 0; i < count; ++i) {
+    weights[i] = static_cast<float>(base.grid.at(codes[i]));
+    largest = std::max(largest, std::abs(weights[i]));
   }
-  for (const program::Op& op : network.ops) {
-    const bool reads_input = program::is_arithmetic(op.kind) && op.inputs[0] == network.input;
-    for (program::TensorId output : op.outputs) {
-      if (reads_input) changes[groups.group(output)] = false;
-    }
-  }
-  for (size_t i = 0; i < network.tensors.size(); ++i) {
-    auto& code = network.tensors[i].code;
-    if (code && changes[groups.group(static_cast<program::TensorId>(i))]) code = with_bits(*code, bits);
-  }
-  for (program::Op& op : network.ops) {
-    auto* lookup = std::get_if<program::Lookup>(&op.kind);
-    if (lookup)
-      lookup->table.resize(
-          static_cast<size_t>(network.tensors[static_cast<size_t>(op.inputs[0])].code->levels()));
-  }
+  for (float& weight : weights) weight /= largest;
+  const quant::QuantizedWeights q = quant::quantize_weights(
+      policy, bits, weights, channels, quant::initial_params(policy, bits, weights, channels, false));
+  return {q.bits, q.grid, quant::pack_codes(q.codes, q.bits)};
 }
 
-program::CodeWeights random_weights(size_t count, int bits, uint64_t stream) {
-  Random random(0, stream);
-  std::vector<uint8_t> packed(quant::packed_bytes(count, bits));
-  for (uint8_t& byte : packed) byte = static_cast<uint8_t>(random.below(256));
-  const size_t used_bits = count * static_cast<size_t>(bits) % 8;
-  if (used_bits != 0) packed.back() &= static_cast<uint8_t>((1 << used_bits) - 1);
-  return {bits, quant::grid_of(quant::Policy::kLsq, bits), std::move(packed)};
+program::Program requantized(program::Program network, int bits, quant::Policy policy) {
+  for (program::Op& op : network.ops) {
+    const program::CodeWeights* codes = code_weights(op);
+    if (!codes || codes->bits == bits) continue;
+    const size_t count = weight_elems(network, op);
+    if (auto* conv = std::get_if<program::Conv>(&op.kind))
+      conv->weights = requantized(*codes, count, conv->oc, bits, policy);
+    else if (auto* linear = std::get_if<program::Linear>(&op.kind))
+      linear->weights = requantized(*codes, count, linear->out, bits, policy);
+  }
+  return network;
+}
+
+program::Program lowered(const graph::Graph& graph, int weight_bits, quant::Policy policy) {
+  const plan::Plan plan = plan::uniform_plan(graph, weight_bits, 8, policy, false);
+  compile::Quantizers quantizers;
+  float range = 1;
+  const auto next_type = [&](graph::ValueId value) {
+    range *= 1.001f;  // trained quantizers differ, and lowering would merge equal ones
+    const bool nonnegative = graph::is_nonnegative(graph, value);
+    return quant::CodeType{8, nonnegative ? 0 : -128, range / (nonnegative ? 255.0f : 127.0f)};
+  };
+  for (const graph::Node& node : graph.nodes) {
+    const auto* conv = std::get_if<graph::Conv>(&node.kind);
+    const auto* linear = std::get_if<graph::Linear>(&node.kind);
+    if (!conv && !linear) continue;
+    quantizers.layers[node.name] = {
+        quant::initial_params(policy, weight_bits, conv ? conv->weights : linear->weights,
+                              conv ? conv->oc : linear->out, false),
+        next_type(node.inputs[0])};
+  }
+  for (graph::ValueId value : plan::stream_values(graph, plan::derive_scheme(graph))) {
+    quantizers.streams[graph.values[static_cast<size_t>(value)].name] = next_type(value);
+  }
+  return compile::lower(graph, plan, quantizers);
 }
 
 /// One round of one network, prepared anew.
@@ -194,33 +216,32 @@ plan::Machine this_machine(const MachineOptions& options, int batch) {
   return {cpu_name(), to_string(options.resolved_isa()), options.resolved_threads(), batch};
 }
 
-program::Program lower_for_timing(const graph::Graph& graph) {
-  const plan::Plan plan = plan::uniform_plan(graph, 8, 8, quant::Policy::kLsq, false);
-  compile::Quantizers quantizers;
-  float range = 1;
-  const auto next_type = [&](graph::ValueId value) {
-    range *= 1.001f;  // trained quantizers differ, and lowering would merge equal ones
-    const bool nonnegative = graph::is_nonnegative(graph, value);
-    return quant::CodeType{8, nonnegative ? 0 : -128, range / (nonnegative ? 255.0f : 127.0f)};
-  };
-  for (const graph::Node& node : graph.nodes) {
-    if (plan.find_layer(node.name)) quantizers.layers[node.name] = {{1.0f}, next_type(node.inputs[0])};
-  }
-  for (graph::ValueId value : plan::stream_values(graph, plan::derive_scheme(graph))) {
-    quantizers.streams[graph.values[static_cast<size_t>(value)].name] = next_type(value);
-  }
-  return compile::lower(graph, plan, quantizers);
+program::Program with_weight_bits(const TimedNetwork& network, int weight_bits, quant::Policy policy) {
+  if (const auto* graph = std::get_if<graph::Graph>(&network)) return lowered(*graph, weight_bits, policy);
+  return requantized(std::get<program::Program>(network), weight_bits, policy);
 }
 
-program::Program with_bits(const program::Program& base, int weight_bits, int activation_bits) {
-  program::Program network = base;
-  set_activation_bits(network, activation_bits);
-  uint64_t stream = 0;
+program::Program with_activation_bits(program::Program network, int bits) {
+  const TypeGroups groups(network);
+  std::vector<bool> changes(network.tensors.size(), false);
+  for (const program::Op& op : network.ops) {
+    if (code_weights(op)) changes[groups.group(op.inputs[0])] = true;
+  }
+  for (const program::Op& op : network.ops) {
+    const bool reads_input = program::is_arithmetic(op.kind) && op.inputs[0] == network.input;
+    for (program::TensorId output : op.outputs) {
+      if (reads_input) changes[groups.group(output)] = false;
+    }
+  }
+  for (size_t i = 0; i < network.tensors.size(); ++i) {
+    auto& code = network.tensors[i].code;
+    if (code && changes[groups.group(static_cast<program::TensorId>(i))]) code = type_with_bits(*code, bits);
+  }
   for (program::Op& op : network.ops) {
-    if (!code_weights(op)) continue;
-    program::Weights weights = random_weights(weight_elems(network, op), weight_bits, ++stream);
-    if (auto* conv = std::get_if<program::Conv>(&op.kind)) conv->weights = std::move(weights);
-    if (auto* linear = std::get_if<program::Linear>(&op.kind)) linear->weights = std::move(weights);
+    auto* lookup = std::get_if<program::Lookup>(&op.kind);
+    if (lookup)
+      lookup->table.resize(
+          static_cast<size_t>(network.tensors[static_cast<size_t>(op.inputs[0])].code->levels()));
   }
   return network;
 }
@@ -247,12 +268,15 @@ std::vector<NetworkTimes> measure_networks(size_t count, const std::function<pro
   return times;
 }
 
-plan::LatencyTable profile_networks(const std::vector<program::Program>& networks,
-                                    const std::vector<int>& bits, const MachineOptions& machine, int batch,
+plan::LatencyTable profile_networks(const std::vector<TimedNetwork>& networks, const std::vector<int>& bits,
+                                    quant::Policy policy, const MachineOptions& machine, int batch,
                                     const Effort& effort, bool quiet) {
   const size_t pairs = bits.size() * bits.size();
+  program::Program weighted;  // the activation bits of one network and weight width follow each other
   const auto make = [&](size_t i) {
-    return with_bits(networks[i / pairs], bits[i % pairs / bits.size()], bits[i % bits.size()]);
+    if (i % bits.size() == 0)
+      weighted = with_weight_bits(networks[i / pairs], bits[i % pairs / bits.size()], policy);
+    return with_activation_bits(weighted, bits[i % bits.size()]);
   };
   TableMaker maker;
   std::vector<double> fixed_us;
@@ -263,6 +287,7 @@ plan::LatencyTable profile_networks(const std::vector<program::Program>& network
   }
   plan::LatencyTable table = maker.finish();
   table.machine = this_machine(machine, batch);
+  table.policy = policy;
   if (networks.size() == 1) table.fixed_us = quantile(fixed_us, 0.5);
   return table;
 }

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "common/settings.h"
@@ -22,14 +23,18 @@ struct Effort {
 /// What latencies measured with these settings hold for.
 plan::Machine this_machine(const MachineOptions& options, int batch);
 
-/// A float network lowered at 8 x 8 bits with quantizers made without data, one of their own for every layer
-/// and stream: good for timing.
-program::Program lower_for_timing(const graph::Graph& graph);
+/// A network whose layers can be given any bits, for timing only: float, or packed.
+using TimedNetwork = std::variant<graph::Graph, program::Program>;
 
-/// A network with every integer layer at `weight_bits` (random codes) and its input at `activation_bits`;
-/// inputs that come straight from the network's input, and layers that are float, stay as they are. Good for
-/// timing only.
-program::Program with_bits(const program::Program& base, int weight_bits, int activation_bits);
+/// The network at `weight_bits` and 8-bit activations. A graph is lowered, its weights quantized as
+/// fine-tuning would start, with activation quantizers made without data, one of their own for every layer
+/// and stream. In a program the integer weights are quantized anew, but for layers that have these bits
+/// already.
+program::Program with_weight_bits(const TimedNetwork& network, int weight_bits, quant::Policy policy);
+
+/// The input of every integer layer at `bits`; inputs that come straight from the network's input stay as
+/// they are.
+program::Program with_activation_bits(program::Program network, int bits);
 
 /// Times in the same sense for the table and for a check of it: per op the median of the runs in a round,
 /// then the least of the rounds, which other programs on this machine disturb least.
@@ -45,15 +50,16 @@ struct NetworkTimes {
   double total_us = 0;        ///< of the whole network, run without measuring its parts
 };
 
-/// Measures `count` networks in turns, round by round; make(i) gives network i, the same each time.
+/// Measures `count` networks in turns, round by round; make(i), called for rising i in each round, gives
+/// network i, the same each time.
 std::vector<NetworkTimes> measure_networks(size_t count, const std::function<program::Program(size_t)>& make,
                                            const MachineOptions& machine, int batch, const Effort& effort,
                                            bool quiet);
 
 /// The table of one or more networks at all pairs of `bits`; layers of one shape share the median of their
 /// times.
-plan::LatencyTable profile_networks(const std::vector<program::Program>& networks,
-                                    const std::vector<int>& bits, const MachineOptions& machine, int batch,
+plan::LatencyTable profile_networks(const std::vector<TimedNetwork>& networks, const std::vector<int>& bits,
+                                    quant::Policy policy, const MachineOptions& machine, int batch,
                                     const Effort& effort, bool quiet);
 
 }  // namespace bitstrata::cli

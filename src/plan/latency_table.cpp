@@ -166,6 +166,7 @@ std::string to_json(const LatencyTable& table) {
   std::string text = "{\n  \"version\": 1,\n";
   text += fmt::format("  \"cpu\": {},\n  \"isa\": {},\n", line(table.machine.cpu), line(table.machine.isa));
   text += fmt::format("  \"threads\": {},\n  \"batch\": {},\n", table.machine.threads, table.machine.batch);
+  text += fmt::format("  \"policy\": \"{}\",\n", quant::to_string(table.policy));
   text += fmt::format("  \"network\": {},\n  \"fixed_us\": {},\n", line(table.network),
                       table.fixed_us ? line(rounded(*table.fixed_us)) : "null");
   text += "  \"shapes\": [";
@@ -203,6 +204,7 @@ LatencyTable latency_table_from_json(const std::string& text, const std::string&
   table.machine.isa = top.get<std::string>("isa");
   table.machine.threads = at_least(top.get<int>("threads"), 1, name, "threads");
   table.machine.batch = at_least(top.get<int>("batch"), 1, name, "batch");
+  table.policy = top.get<quant::Policy>("policy");
   table.network = top.get<std::string>("network", "");
   if (json.contains("fixed_us") && json["fixed_us"].is_null()) {
     top.skip("fixed_us");

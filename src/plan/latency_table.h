@@ -37,6 +37,8 @@ struct LatencyTable {
   };
 
   Machine machine;
+  quant::Policy policy =
+      quant::Policy::kLsq;         ///< of the weights: some kernels depend on their grid and range
   std::string network;             ///< the file that was measured; empty: the usual shapes
   std::vector<Shape> shapes;       ///< each shape once
   std::optional<double> fixed_us;  ///< everything in `network` that is no layer; empty without a network

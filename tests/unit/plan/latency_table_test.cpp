@@ -63,6 +63,7 @@ LayerShape shape_named(const graph::Graph& graph, const std::string& name) {
 LatencyTable sample_table(const graph::Graph& graph) {
   LatencyTable table;
   table.machine = {"Some \"CPU\"", "avx2", 2, 4};
+  table.policy = quant::Policy::kSawb;
   table.network = "net.onnx";
   table.fixed_us = 12.5;
   for (const NamedShape& layer : layer_shapes(graph)) {
@@ -169,6 +170,7 @@ TEST(LatencyTableJson, RefusesUnknownMissingAndWrongKeysByName) {
   refused("\"cpu\"", "\"cpus\"", {"'cpu' is missing"});
   refused("\"threads\": 2", "\"threads\": 0", {"'threads'", "found 0"});
   refused("\"batch\": 4", "\"batch\": \"4\"", {"'batch'"});
+  refused("\"sawb\"", "\"saw\"", {"'policy'", "saw"});
   refused("\"fixed_us\": 12.5", "\"fixed_us\": -1", {"'fixed_us'", "-1"});
   refused("\"fixed_us\": 12.5", "\"fixed_us\": \"fast\"", {"'fixed_us'"});
   refused("\"fixed_us\"", "\"fixed\"", {"'fixed_us' is missing"});
