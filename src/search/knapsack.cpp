@@ -1,76 +1,22 @@
 #include "search/knapsack.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
 #include <tuple>
 
 #include "core/error.h"
+#include "search/relaxation.h"
 
 namespace bitstrata::search {
 namespace {
 
-constexpr size_t kMaxCosts = std::size(kAllCosts);
+using namespace knapsack;
+
 constexpr size_t kWidths[] = {64, 1024, 16384,
                               65536};  ///< of the search, widened until nothing had to be cut
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-/// One number per limited cost, as shares of its limit; entries past the number of limits are 0.
-using Shares = std::array<double, kMaxCosts>;
-
-double dot(const Shares& a, const Shares& b) {
-  double sum = 0;
-  for (size_t k = 0; k < kMaxCosts; ++k) sum += a[k] * b[k];
-  return sum;
-}
-
-struct Option {
-  BitPair bits;
-  double damage = 0;
-  Shares shares{};
-};
-
-/// A free layer, or the layers of one tie group.
-struct Item {
-  std::vector<size_t> layers;
-  std::vector<Option> options;
-};
-
-struct Problem {
-  size_t costs = 0;  ///< number of limited costs
-  std::vector<CostKind> kinds;
-  Shares room{};  ///< what the layers together may use of each limit
-  std::vector<Item> items;
-};
-
-/// A linear lower bound on what a partial plan can become: damage_weight * damage + prices * (shares - room),
-/// the open items each at their least.
-struct Bound {
-  double damage_weight = 1;
-  Shares prices{};
-  double constant = 0;
-  std::vector<double> open;  ///< open[i]: least sum of items i and after
-};
-
-double priced(const Bound& bound, const Option& option) {
-  return bound.damage_weight * option.damage + dot(bound.prices, option.shares);
-}
-
-Bound make_bound(const Problem& problem, double damage_weight, const Shares& prices) {
-  Bound bound{damage_weight, prices, -dot(prices, problem.room), {}};
-  bound.open.assign(problem.items.size() + 1, 0);
-  for (size_t i = problem.items.size(); i-- > 0;) {
-    double least = kInfinity;
-    for (const Option& option : problem.items[i].options) least = std::min(least, priced(bound, option));
-    bound.open[i] = bound.open[i + 1] + least;
-  }
-  return bound;
-}
-
 bool dominates(const Option& a, const Option& b) {
   if (a.damage > b.damage) return false;
   for (size_t k = 0; k < kMaxCosts; ++k) {
@@ -181,79 +127,6 @@ Problem make_problem(const Space& space, const DamageTable& damage) {
     problem.items.push_back(std::move(item));
   }
   return problem;
-}
-
-/// Least Lagrangian at these prices, and in `excess` how far its plan is over the room: a subgradient.
-double lagrangian(const Problem& problem, const Shares& prices, Shares& excess) {
-  double sum = -dot(prices, problem.room);
-  for (size_t k = 0; k < kMaxCosts; ++k) excess[k] = -problem.room[k];
-  for (const Item& item : problem.items) {
-    const Option* best = nullptr;
-    double least = kInfinity;
-    for (const Option& option : item.options) {
-      const double value = option.damage + dot(prices, option.shares);
-      if (value < least) {
-        least = value;
-        best = &option;
-      }
-    }
-    sum += least;
-    for (size_t k = 0; k < kMaxCosts; ++k) excess[k] += best->shares[k];
-  }
-  return sum;
-}
-
-/// The prices of the tightest Lagrangian bound for one limit: bisection on the sign of the excess.
-Shares best_price(const Problem& problem, double high) {
-  Shares prices{}, excess{};
-  lagrangian(problem, prices, excess);
-  if (excess[0] <= 0) return prices;
-  double low = 0;
-  for (int round = 0; round < 200 && high - low > 1e-15 * high; ++round) {
-    prices[0] = 0.5 * (low + high);
-    lagrangian(problem, prices, excess);
-    (excess[0] > 0 ? low : high) = prices[0];
-  }
-  prices[0] = high;
-  return prices;
-}
-
-/// The same for several limits: the ellipsoid method, restarted on smaller and smaller balls around the best
-/// prices so far, because long thin ellipsoids lose their precision.
-Shares best_prices(const Problem& problem, double radius) {
-  const size_t n = problem.costs;
-  const auto dims = static_cast<double>(n);
-  Shares best{}, uphill{};
-  double best_value = lagrangian(problem, best, uphill);
-  for (int restart = 0; restart < 60; ++restart, radius *= 0.5) {
-    Shares center = best;
-    std::array<Shares, kMaxCosts> shape{};
-    for (size_t k = 0; k < n; ++k) shape[k][k] = radius * radius;
-    for (size_t round = 0; round < 40 * n; ++round) {
-      Shares prices = center;
-      for (double& price : prices) price = std::max(price, 0.0);
-      const double value = lagrangian(problem, prices, uphill);
-      if (value > best_value) {
-        best_value = value;
-        best = prices;
-      }
-      if (prices != center) {
-        for (size_t k = 0; k < n; ++k) uphill[k] = prices[k] - center[k];
-      }
-      Shares step{};
-      for (size_t k = 0; k < n; ++k) step[k] = dot(shape[k], uphill);
-      const double length = std::sqrt(dot(step, uphill));
-      if (!(length > 0) || !std::isfinite(length)) break;
-      for (double& s : step) s /= length;
-      for (size_t k = 0; k < n; ++k) {
-        center[k] += step[k] / (dims + 1);
-        for (size_t j = 0; j < n; ++j) {
-          shape[k][j] = dims * dims / (dims * dims - 1) * (shape[k][j] - 2 / (dims + 1) * step[k] * step[j]);
-        }
-      }
-    }
-  }
-  return best;
 }
 
 struct State {
@@ -527,8 +400,7 @@ void least_damage(Problem& problem, Choice& best, double& gap) {
   }
   double value = damage_of(problem, best);
   Shares excess_now{};
-  Shares prices =
-      problem.costs == 1 ? best_price(problem, 1e6 * spread + 1) : best_prices(problem, 10 * spread + 1);
+  const Shares prices = best_prices(problem, spread);
   const double lower = lagrangian(problem, prices, excess_now);
   const double tolerance = 1e-12 * (magnitude + dot(prices, problem.room));
   {
@@ -548,7 +420,7 @@ void least_damage(Problem& problem, Choice& best, double& gap) {
               ? 0
               : std::max(0.0, value - std::max(lower, std::min(value, outcome.least_cut)));
     if (gap <= tolerance) gap = 0;
-    if (outcome.least_cut == kInfinity) break;
+    if (outcome.least_cut == kInfinity || gap == 0) break;
     drop_hopeless(problem, prices, value - lower + tolerance);
   }
 }

@@ -19,7 +19,7 @@ struct Solution {
 
 /// The assignment of least total damage within all limits of the space: a multiple-choice knapsack with tie groups (methods.md 0.3). Branch and bound
 /// over undominated partial plans, no rounding of costs; Lagrangian relaxations of all limits at once bound what can still come of a partial plan.
-/// Exact unless more than 65536 partial plans stay within the bounds at once, which `gap` then tells. Among equal damages the one of lower cost wins
+/// Exact unless more than 16384 partial plans stay within the bounds at once, which `gap` then tells. Among equal damages the one of lower cost wins
 /// (sum of the shares of the limits used; weight bits where there is no limit).
 /// kInvalidArgument when the table or the ties do not fit the space or the table holds a value that is not finite.
 Solution solve(const Space& space, const DamageTable& damage);
