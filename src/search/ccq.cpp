@@ -12,9 +12,6 @@
 namespace bitstrata::search {
 namespace {
 
-/// Of differences between accuracies.
-constexpr double kRounding = 1e-9;
-
 void check_options(const CcqOptions& options) {
   const auto demand = [](bool holds, const char* what) {
     if (!holds) fail(ErrorCode::kInvalidArgument, "ccq: {}", what);
@@ -119,7 +116,7 @@ void Ccq::next_competition() {
   for (size_t g = 0; g < groups_.size(); ++g) over = over && !awake(g);
   if (!space_->limits.empty()) {
     over = over || space_->feasible(plan());
-  } else if (state_.before >= state_.float_accuracy - *space_->max_drop - kRounding) {
+  } else if (state_.before >= state_.float_accuracy - *space_->max_drop) {
     state_.good_rungs = state_.rungs;
   } else {
     over = true;

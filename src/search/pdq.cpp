@@ -250,7 +250,7 @@ void Pdq::bisect(Archive& archive) {
   const int64_t count = state_.too_few < 0 ? 0 : (state_.too_few + state_.enough) / 2;
   const Score score =
       evaluate(archive, kept(static_cast<size_t>(count)), fmt::format("{} layers kept", count));
-  if (score.accuracy >= evaluator_->float_score().accuracy - *space_->max_drop - 1e-9)
+  if (score.accuracy >= evaluator_->float_score().accuracy - *space_->max_drop)
     state_.enough = count;
   else
     state_.too_few = count;

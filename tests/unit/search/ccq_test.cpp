@@ -23,7 +23,7 @@ class LadderNetwork : public TableNetwork<TrainableEvaluator> {
     for (const Change& change : changes) {
       Assignment plan = base;
       plan.at(change.layer) = change.bits;
-      call += " " + std::to_string(change.layer) + "@" + std::to_string(change.bits.weight);
+      call += fmt::format(" {}@{}", change.layer, change.bits.weight);
       if (plan != base) probed.insert(change.layer);
       scores.push_back(score(plan));
     }
@@ -284,8 +284,10 @@ TEST(Ccq, MaxDropAloneEndsAtTheLastPlanWithinIt) {
   std::vector<std::string> calls;
   LadderNetwork network(calls, {1e-4, 3e-4, 5e-4, 9e-4});
   Ccq ccq(space, network, no_training());
-  Archive archive(space);
+  Archive archive(space, network.float_score());
   run_to_end(ccq, archive);
+  EXPECT_EQ(archive.best()->assignment, ccq.plan());
+  EXPECT_TRUE(archive.met(network.float_score()));
   const auto plans = measured_plans(calls);
   ASSERT_GE(plans.size(), 3u);
   EXPECT_EQ(ccq.plan(), plans[plans.size() - 3]) << "measured, then the one too far, then itself again";
