@@ -108,7 +108,14 @@ Pdq::Pdq(const Space& space, ConstrainedEvaluator& evaluator, const PdqOptions& 
   state_.duals.layers.assign(space.layers.size(), options.first_layer_dual);
   for (size_t l = 0; l < space.layers.size(); ++l)
     state_.proximity.emplace_back(space.candidates(l).size(), 0.0);
-  if (total_steps_ == 0) state_.phase = Phase::kTrained;
+  if (!options.known_duals.empty()) {
+    if (options.known_duals.size() != space.layers.size())
+      fail(ErrorCode::kInvalidArgument, "pdq: found {} duals, expected {}, one per layer",
+           options.known_duals.size(), space.layers.size());
+    state_.duals.layers = options.known_duals;
+    state_.step = total_steps_;
+  }
+  if (state_.step >= total_steps_) state_.phase = Phase::kTrained;
 }
 
 void Pdq::step(Archive& archive) {
@@ -172,9 +179,11 @@ void Pdq::dual() {
   state_.phase = Phase::kTrained;
 }
 
-/// After every dual update, so that there is a plan should the search end early.
+/// After every dual update, so that there is a plan should the search end early. Not when layers are to be kept: then the answer is the final
+/// ranking's plan, even where another is measured as better (the control keeps the least sensitive).
 void Pdq::measure_trained(Archive& archive) {
-  evaluate(archive, trained_, fmt::format("as constrained, after mini-batch {}", state_.step));
+  if (options_.keep == 0)
+    evaluate(archive, trained_, fmt::format("as constrained, after mini-batch {}", state_.step));
   if (state_.step < total_steps_)
     state_.phase = Phase::kPrimal;
   else if (options_.keep > 0)

@@ -28,6 +28,7 @@ struct PdqOptions {
   int keep = 0;  ///< layer-selective: so many groups of tied layers stay at keep_bits, the others go to their
                  ///< fewest; 0: solve for the limits
   int keep_bits = 0;         ///< weight width of the kept; 0: their most bits
+  std::vector<double> known_duals;  ///< of the layers, from an earlier search: nothing is trained then
   bool keep_largest = true;  ///< keep those of largest duals; false: of smallest, the control
 };
 

@@ -157,6 +157,36 @@ TEST(Pdq, KeepsTheLayersOfLargestOrSmallestDuals) {
   }
 }
 
+TEST(Pdq, KnownDualsReplaceTraining) {
+  Space space = make_test_space(4, {8, 4, 1});
+  std::vector<std::string> calls;
+  QuantizedNetwork network(calls, {0.3, 0.9, 0.1, 0.5});
+  PdqOptions options;
+  options.keep = 1;
+  options.known_duals = {0.1, 0.2, 0.9, 0.3};  // against the network's own order
+  Pdq pdq(space, network, options);
+  Archive archive(space);
+  run_to_end(pdq, archive);
+  EXPECT_EQ(calls, std::vector<std::string>{"evaluate 1x1 1x1 8x8 1x1 "});
+  EXPECT_EQ(pdq.sensitivity(), options.known_duals);
+  options.known_duals.pop_back();
+  EXPECT_THROW(Pdq(space, network, options), Error);
+}
+
+TEST(Pdq, KeepingTheLeastSensitiveIsNotOutbidByAnotherPlan) {
+  Space space = make_test_space(3, {8, 1});
+  std::vector<std::string> calls;
+  QuantizedNetwork network(calls, {0.3, 0.9, -0.1});  // the least sensitive layer is better at few bits
+  PdqOptions options;
+  options.keep = 1;
+  options.keep_largest = false;
+  Pdq pdq(space, network, options);
+  Archive archive(space);
+  run_to_end(pdq, archive);
+  ASSERT_TRUE(archive.best());
+  EXPECT_EQ(archive.best()->assignment, (Assignment{{1, 1}, {1, 1}, {8, 8}}));
+}
+
 TEST(Pdq, SolvesForLimitsWithTheDualsAsPrices) {
   Space space = make_test_space(3, {8, 4, 2});
   for (Layer& layer : space.layers) layer.weights = 1000;
