@@ -1,32 +1,16 @@
 #include "train/activation_quantizer.h"
 
-#include <ATen/Parallel.h>
-
 #include <vector>
 
 #include "train/activation_loops.h"
+#include "train/parts.h"
 
 namespace bitstrata::train {
 namespace {
 
-constexpr int64_t kPartElems = 1 << 15;  // fits the L2 cache; also fixes the order of partial sums
-
 ActivationPass make_pass(const torch::Tensor& scale, int64_t low, int64_t high, ScaleGradient gradient) {
   const float s = scale.item<float>();
   return {s, 1.0f / s, static_cast<float>(low), static_cast<float>(high), gradient == ScaleGradient::kLsq};
-}
-
-/// Calls body(part, begin, end) for fixed parts of [0, n), in parallel.
-template <typename Body>
-void for_parts(int64_t n, const Body& body) {
-  const int64_t parts = (n + kPartElems - 1) / kPartElems;
-  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) body(part, part * kPartElems, std::min(n, (part + 1) * kPartElems));
-  });
-}
-
-torch::Tensor dense(const torch::Tensor& x) {
-  return x.is_contiguous() || x.is_contiguous(torch::MemoryFormat::ChannelsLast) ? x : x.contiguous();
 }
 
 struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
@@ -51,11 +35,9 @@ struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
     const auto mode = static_cast<ScaleGradient>(context->saved_data["gradient"].toInt());
     const ActivationPass pass = make_pass(scale, context->saved_data["low"].toInt(), context->saved_data["high"].toInt(), mode);
     torch::Tensor gx = torch::empty_like(x);
-    // The incoming gradient must have x's layout for one flat sweep over both.
-    torch::Tensor g = gradients[0];
-    if (g.strides() != x.strides()) g = torch::empty_like(x).copy_(g);
+    const torch::Tensor g = laid_out_as(x, gradients[0]);
     const int64_t n = x.numel();
-    std::vector<double> sums(static_cast<size_t>((n + kPartElems - 1) / kPartElems));
+    std::vector<double> sums(static_cast<size_t>(part_count(n)));
     const float *from = x.data_ptr<float>(), *incoming = g.data_ptr<float>();
     float* to = gx.data_ptr<float>();
     for_parts(n, [&](int64_t part, int64_t begin, int64_t end) {

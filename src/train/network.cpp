@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "train/mixture_convolution.h"
 #include "train/operations.h"
 #include "train/weight_quantizer.h"
 
@@ -173,17 +174,24 @@ void Network::set_batch_norm_momentum(double momentum) noexcept {
   batches_averaged_ = 0;
 }
 
-/// The value that node `node` reads as input `index`, quantized as the scheme and the plan say.
-Tensor Network::input(size_t node, size_t index) {
-  const graph::ValueId v = graph_.nodes[node].inputs[index];
+/// A value for one of its readers; the last one leaves nothing behind.
+Tensor Network::take(graph::ValueId v) {
   if (const auto constant = constants_.find(v); constant != constants_.end()) return constant->second;
   Tensor x = pass_.values[static_cast<size_t>(v)];
   if (--pass_.uses_left[static_cast<size_t>(v)] == 0) pass_.values[static_cast<size_t>(v)] = Tensor();
+  return x;
+}
+
+/// The value that node `node` reads as input `index`, quantized as the scheme and the plan say.
+Tensor Network::input(size_t node, size_t index) {
+  const graph::ValueId v = graph_.nodes[node].inputs[index];
+  Tensor x = take(v);
+  if (constants_.contains(v)) return x;
   const EdgeRole role = scheme_.roles[node][index];
   if (role != EdgeRole::kLayerInput && role != EdgeRole::kStream) return x;
   Tensor quantized = x;
   if (role == EdgeRole::kLayerInput) {
-    if (nodes_[node].layer) quantized = nodes_[node].input(x);
+    if (nodes_[node].layer) quantized = quantized_input(nodes_[node], x);
   } else if (const auto stream = streams_.find(v); stream != streams_.end()) {
     auto [made, is_new] = pass_.stream_codes.try_emplace(v);
     if (is_new) made->second = stream->second(x);
@@ -195,19 +203,19 @@ Tensor Network::input(size_t node, size_t index) {
 Tensor Network::run_layer(size_t index) {
   const Node& node = graph_.nodes[index];
   NodeState& state = nodes_[index];
-  const Tensor x = input(index, 0);
-  Tensor weight = state.parameters["weight"];
-  if (state.layer) {
-    const Tensor params = weight_params(state);
-    weight = fake_quantize_weights(state.layer->policy, state.layer->weight_bits, weight, params);
-  }
+  const Tensor weight = state.layer ? quantized_weight(state) : state.parameters["weight"];
   const auto bias = state.parameters.find("bias");
   const Tensor b = bias == state.parameters.end() ? Tensor() : bias->second;
   Tensor y;
-  if (const auto* conv = std::get_if<graph::Conv>(&node.kind))
-    y = convolve(x, weight, b, conv->window, conv->groups);
+  const auto* conv = std::get_if<graph::Conv>(&node.kind);
+  if (conv && mixes_input(state) && can_mix_convolve(conv->window) && !b.defined() && !edge_hook_ &&
+      device_.is_cpu())
+    y = mix_convolve(take(node.inputs[0]), state.mixture->shares.activation, state.input.log_growth.exp(),
+                     state.mixture->inputs, weight, conv->window, conv->groups);
+  else if (conv)
+    y = convolve(input(index, 0), weight, b, conv->window, conv->groups);
   else
-    y = torch::linear(x, weight, b);
+    y = torch::linear(input(index, 0), weight, b);
   if (observe_output_) observe_output_(static_cast<graph::NodeId>(index), y);
   return y;
 }
@@ -326,9 +334,9 @@ size_t Network::layer_node(const std::string& name) const {
 Network::NodeState Network::changed_state(size_t node, const LayerChange& change) const {
   NodeState state = nodes_[node];
   const auto& given = change.quantizers.weight_params;
-  if (change.layer.policy != state.layer->policy ||
+  if (state.mixture || change.layer.policy != state.layer->policy ||
       static_cast<int64_t>(given.size()) != state.buffers.at("weight_params").numel()) {
-    fail(ErrorCode::kInternal, "training: layer '{}' cannot change its policy or scale count",
+    fail(ErrorCode::kInternal, "training: layer '{}' cannot change its policy, scale count or mixture",
          printable(change.layer.name));
   }
   state.buffers["weight_params"] = tensor(given, {static_cast<int64_t>(given.size())});
@@ -476,6 +484,7 @@ graph::Graph Network::to_graph() const {
 }
 
 compile::Quantizers Network::quantizers() const {
+  if (!mixed_.empty()) fail(ErrorCode::kInternal, "training: a mixture has no quantizers of its own");
   compile::Quantizers result;
   for (size_t n = 0; n < nodes_.size(); ++n) {
     const NodeState& state = nodes_[n];

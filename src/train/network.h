@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "plan/plan.h"
 #include "plan/scheme.h"
 #include "train/activation_quantizer.h"
+#include "train/mixture_quantizer.h"
 #include "train/torch.h"
 
 namespace bitstrata::train {
@@ -54,6 +56,30 @@ class Network {
   /// Reads the weights and biases of the Conv and Linear nodes of `other` (same graph) from now on, without
   /// training them here.
   void use_weights_of(const Network& other);
+
+  /// Candidate widths of one quantized layer, with the start quantizer of each.
+  struct LayerMixture {
+    std::string layer;
+    std::vector<int> weight_bits;
+    std::vector<std::vector<float>> weight_params;  ///< one list per weight candidate
+    std::vector<quant::CodeType> inputs;            ///< one per width of the input
+  };
+  /// Shares of the candidates of one layer, float32 [candidates] on this network's device. They may require
+  /// gradients.
+  struct LayerShares {
+    torch::Tensor weight, activation;
+  };
+  /// From now on these layers read mixtures of their candidates (EBS, papers.md 3.3) from one set of weights;
+  /// a side with one candidate is quantized as ever. Inputs that are never negative and learn their range
+  /// share one clip, started at the geometric mean of the candidates'; others keep the calibrated ranges,
+  /// which share one learned factor. Replaces parameters: make optimizers after it. Call it once, then
+  /// set_shares.
+  void set_mixture(const std::vector<LayerMixture>& mixtures);
+  /// Shares for the following forward passes, in the order of set_mixture's layers.
+  void set_shares(const std::vector<LayerShares>& shares);
+  /// Quantizers of a plan whose bits are candidates, from the scales and ranges as learned in the mixture.
+  /// kInternal for other bits.
+  compile::Quantizers choose(const plan::Plan& plan) const;
 
   /// Weight of a new batch in the running statistics; a negative one keeps a plain average since the last
   /// call.
@@ -108,22 +134,34 @@ class Network {
     quant::CodeType type() const;
     torch::Tensor operator()(const torch::Tensor& x) const;
   };
+  /// Candidates of one layer. Scales of the weights are in rows [candidates, scales] of the layer's
+  /// weight_params and log_growth; the input's growth is that of its ActivationQuantizer.
+  struct Mixture {
+    std::vector<int> weight_bits;
+    std::vector<CodeRange> inputs;
+    LayerShares shares;
+  };
   struct NodeState {
     std::map<std::string, torch::Tensor> parameters, buffers;
     const plan::LayerPlan* layer = nullptr;  ///< quantized layers only
     ActivationQuantizer input;
+    std::optional<Mixture> mixture;
   };
 
   ActivationQuantizer make_quantizer(const quant::CodeType& type, quant::Policy policy,
                                      graph::ValueId value) const;
   std::vector<const ActivationQuantizer*> activation_quantizers() const;
   static torch::Tensor weight_params(const NodeState& state);
+  static torch::Tensor quantized_weight(const NodeState& state);
+  static bool mixes_input(const NodeState& state) noexcept;
+  static torch::Tensor quantized_input(const NodeState& state, const torch::Tensor& x);
   void build_node(size_t index, const compile::Quantizers& quantizers);
   torch::Tensor tensor(const std::vector<float>& values, std::vector<int64_t> dims) const;
   NodeState changed_state(size_t node, const LayerChange& change) const;
   size_t layer_node(const std::string& name) const;
   void begin(const torch::Tensor& x);
   torch::Tensor run_from(size_t node);
+  torch::Tensor take(graph::ValueId value);
   torch::Tensor input(size_t node, size_t index);
   torch::Tensor run_node(size_t index);
   torch::Tensor run_layer(size_t index);
@@ -135,6 +173,7 @@ class Network {
   plan::Scheme scheme_;
   torch::Device device_;
   std::vector<NodeState> nodes_;
+  std::vector<size_t> mixed_;  ///< nodes of set_mixture
   std::map<graph::ValueId, ActivationQuantizer> streams_;
   std::map<graph::ValueId, torch::Tensor> constants_;
   std::vector<size_t> uses_;  ///< reads of each value in one forward pass

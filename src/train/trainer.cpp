@@ -26,30 +26,6 @@ std::string fingerprint(const TrainOptions& o, const data::Augmentation& augment
   return text;
 }
 
-std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network& network, const TrainOptions& options) {
-  const ParameterGroups groups = network.parameter_groups();
-  std::vector<torch::optim::OptimizerParamGroup> lists;
-  const auto add = [&](const std::vector<Tensor>& parameters, double decay) {
-    if (parameters.empty()) return;
-    if (options.optimizer == Optimizer::kSgd) {
-      lists.emplace_back(parameters, std::make_unique<torch::optim::SGDOptions>(
-                                         torch::optim::SGDOptions(options.learning_rate)
-                                             .momentum(options.momentum)
-                                             .weight_decay(decay)));
-    } else {
-      lists.emplace_back(parameters,
-                         std::make_unique<torch::optim::AdamOptions>(
-                             torch::optim::AdamOptions(options.learning_rate).weight_decay(decay)));
-    }
-  };
-  add(groups.weights, options.weight_decay);
-  add(groups.others, 0);
-  if (lists.empty()) fail(ErrorCode::kBadInput, "training: the network has no parameters");
-  if (options.optimizer == Optimizer::kSgd)
-    return std::make_unique<torch::optim::SGD>(lists, torch::optim::SGDOptions(options.learning_rate));
-  return std::make_unique<torch::optim::Adam>(lists, torch::optim::AdamOptions(options.learning_rate));
-}
-
 /// Adam makes the steps of all scales alike, whatever the size of their gradients: these grow with the number
 /// of values that share a scale.
 std::unique_ptr<torch::optim::Optimizer> make_scale_optimizer(const Network& network,
@@ -57,10 +33,6 @@ std::unique_ptr<torch::optim::Optimizer> make_scale_optimizer(const Network& net
   const std::vector<Tensor> scales = network.parameter_groups().log_scales;
   if (scales.empty()) return nullptr;
   return std::make_unique<torch::optim::Adam>(scales, torch::optim::AdamOptions(options.scale_rate));
-}
-
-void set_learning_rate(torch::optim::Optimizer& optimizer, double rate) {
-  for (auto& group : optimizer.param_groups()) group.options().set_lr(rate);
 }
 
 /// -sum p log softmax(logits / T), batch mean, times T^2 so that gradients keep their size (Hinton et al.
@@ -92,6 +64,42 @@ const char* to_string(Optimizer optimizer) noexcept {
   return optimizer == Optimizer::kSgd ? "sgd" : "adam";
 }
 
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(const ParameterGroups& groups,
+                                                        const TrainOptions& options) {
+  std::vector<torch::optim::OptimizerParamGroup> lists;
+  const auto add = [&](const std::vector<Tensor>& parameters, double decay) {
+    if (parameters.empty()) return;
+    if (options.optimizer == Optimizer::kSgd) {
+      lists.emplace_back(parameters, std::make_unique<torch::optim::SGDOptions>(
+                                         torch::optim::SGDOptions(options.learning_rate)
+                                             .momentum(options.momentum)
+                                             .weight_decay(decay)));
+    } else {
+      lists.emplace_back(parameters,
+                         std::make_unique<torch::optim::AdamOptions>(
+                             torch::optim::AdamOptions(options.learning_rate).weight_decay(decay)));
+    }
+  };
+  add(groups.weights, options.weight_decay);
+  add(groups.others, 0);
+  if (lists.empty()) fail(ErrorCode::kBadInput, "training: the network has no parameters");
+  if (options.optimizer == Optimizer::kSgd)
+    return std::make_unique<torch::optim::SGD>(lists, torch::optim::SGDOptions(options.learning_rate));
+  return std::make_unique<torch::optim::Adam>(lists, torch::optim::AdamOptions(options.learning_rate));
+}
+
+void set_learning_rate(torch::optim::Optimizer& optimizer, double rate) {
+  for (auto& group : optimizer.param_groups()) group.options().set_lr(rate);
+}
+
+void clip_gradients(const torch::optim::Optimizer& optimizer, double norm) {
+  if (norm <= 0) return;
+  std::vector<Tensor> parameters;
+  for (const auto& group : optimizer.param_groups())
+    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+  torch::nn::utils::clip_grad_norm_(parameters, norm);
+}
+
 double learning_rate_at(const TrainOptions& options, double epoch) {
   if (epoch < options.warmup_epochs) return options.learning_rate * epoch / options.warmup_epochs;
   const double total = std::max(options.epochs - options.warmup_epochs, 1e-9);
@@ -109,18 +117,13 @@ Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int
                  const data::Normalization& normalization, TrainOptions options,
                  std::function<Tensor(const Tensor&)> teacher)
     : network_(network),
-      dataset_(dataset),
-      indices_(std::move(train_indices)),
-      filler_(dataset, data::Split::kTrain, normalization, 0),
-      options_(options),
-      augmentation_(options.augmentation.value_or(dataset.default_augmentation())),
+      batches_(dataset, std::move(train_indices), normalization, options.augmentation, options.batch,
+               options.seed),
+      options_(std::move(options)),
       teacher_(std::move(teacher)),
-      optimizer_(make_optimizer(network, options)),
-      scale_optimizer_(make_scale_optimizer(network, options)) {
-  if (indices_.empty()) fail(ErrorCode::kBadInput, "training: there are no training samples");
-  if (options_.batch < 1)
-    fail(ErrorCode::kInvalidArgument, "training: found a batch of {}, expected at least 1", options_.batch);
-  options_.batch = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.batch), indices_.size()));
+      optimizer_(make_optimizer(network.parameter_groups(), options_)),
+      scale_optimizer_(make_scale_optimizer(network, options_)) {
+  options_.batch = batches_.batch();
 }
 
 TrainStatus Trainer::status() const {
@@ -132,17 +135,6 @@ TrainStatus Trainer::status() const {
           loss_sum_ / seen,
           static_cast<double>(correct_) / seen,
           learning_rate_at(options_, epoch_ + static_cast<double>(step_) / static_cast<double>(steps))};
-}
-
-Trainer::Batch Trainer::next_batch() {
-  if (order_.empty()) order_ = data::shuffled(indices_, options_.seed, static_cast<uint64_t>(epoch_));
-  const auto n = static_cast<size_t>(options_.batch);
-  const std::span<const int64_t> chosen(order_.data() + static_cast<size_t>(step_) * n, n);
-  Batch batch{torch::empty(batch_dims(dataset_, n)), torch::empty({static_cast<int64_t>(n)}, torch::kLong)};
-  filler_.fill_augmented(chosen, augmentation_, {options_.seed, static_cast<uint64_t>(epoch_)},
-                         floats_of(batch.x));
-  filler_.fill_labels(chosen, {batch.labels.data_ptr<int64_t>(), n});
-  return {batch.x.to(network_.device()), batch.labels.to(network_.device())};
 }
 
 Tensor Trainer::loss(const Tensor& logits, const Batch& batch) {
@@ -165,7 +157,7 @@ double Trainer::step(double learning_rate) {
     loss_sum_ = 0;
     correct_ = seen_ = 0;
   }
-  const Batch batch = next_batch();
+  const Batch batch = batches_.at(epoch_, step_, network_.device());
   set_learning_rate(*optimizer_, learning_rate);
   if (scale_optimizer_) {
     set_learning_rate(*scale_optimizer_, options_.scale_rate * learning_rate / options_.learning_rate);
@@ -178,12 +170,7 @@ double Trainer::step(double learning_rate) {
   if (const Tensor penalty = network_.clip_penalty(); penalty.defined())
     total = total + options_.weight_decay * penalty.sum();
   total.backward();
-  if (options_.clip_norm > 0) {
-    std::vector<Tensor> parameters;
-    for (const auto& group : optimizer_->param_groups())
-      parameters.insert(parameters.end(), group.params().begin(), group.params().end());
-    torch::nn::utils::clip_grad_norm_(parameters, options_.clip_norm);
-  }
+  clip_gradients(*optimizer_, options_.clip_norm);
   optimizer_->step();
   if (scale_optimizer_) scale_optimizer_->step();
   network_.constrain();
@@ -199,14 +186,14 @@ double Trainer::step(double learning_rate) {
   if (++step_ == steps_per_epoch()) {
     step_ = 0;
     ++epoch_;
-    order_.clear();
   }
   return value;
 }
 
 std::string Trainer::save() const {
   torch::serialize::OutputArchive archive;
-  archive.write("fingerprint", c10::IValue(fingerprint(options_, augmentation_, network_, indices_.size())));
+  archive.write("fingerprint",
+                c10::IValue(fingerprint(options_, batches_.augmentation(), network_, batches_.samples())));
   archive.write("epoch", c10::IValue(static_cast<int64_t>(epoch_)));
   archive.write("step", c10::IValue(step_));
   archive.write("loss_sum", c10::IValue(loss_sum_));
@@ -240,7 +227,7 @@ void Trainer::restore(const std::string& payload) {
       return value;
     };
     if (read("fingerprint").toStringRef() !=
-        fingerprint(options_, augmentation_, network_, indices_.size())) {
+        fingerprint(options_, batches_.augmentation(), network_, batches_.samples())) {
       fail(ErrorCode::kBadInput,
            "checkpoint: it belongs to a run with another plan, data or training options; give the options of "
            "that run, or start without --resume");
@@ -250,7 +237,6 @@ void Trainer::restore(const std::string& payload) {
     loss_sum_ = read("loss_sum").toDouble();
     correct_ = read("correct").toInt();
     seen_ = read("seen").toInt();
-    order_.clear();
     torch::serialize::InputArchive tensors;
     archive.read("tensors", tensors);
     const torch::NoGradGuard no_grad;
@@ -263,8 +249,8 @@ void Trainer::restore(const std::string& payload) {
     }
     torch::serialize::InputArchive optimizer;
     archive.read("optimizer", optimizer);
-    optimizer_ =
-        make_optimizer(network_, options_);  // load() would keep what the checkpoint has no state for
+    optimizer_ = make_optimizer(network_.parameter_groups(),
+                                options_);  // load() would keep what the checkpoint has no state for
     optimizer_->load(optimizer);
     scale_optimizer_ = make_scale_optimizer(network_, options_);
     if (scale_optimizer_) {

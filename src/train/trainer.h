@@ -12,6 +12,7 @@
 
 #include "data/batches.h"
 #include "data/dataset.h"
+#include "train/batch_source.h"
 #include "train/network.h"
 #include "train/torch.h"
 
@@ -46,6 +47,14 @@ struct TrainOptions {
 /// Learning rate at `epoch` (fractional), by warm-up and cosine annealing with warm restarts.
 double learning_rate_at(const TrainOptions& options, double epoch);
 
+/// An optimizer of the weights (with decay) and the others (without) at the options' rate; scales are left
+/// out. kBadInput when there are none.
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(const ParameterGroups& groups,
+                                                        const TrainOptions& options);
+void set_learning_rate(torch::optim::Optimizer& optimizer, double rate);
+/// Scales the gradients of all its parameters down to a common norm of at most `norm`; 0: leaves them alone.
+void clip_gradients(const torch::optim::Optimizer& optimizer, double norm);
+
 /// Where a run stands, for progress displays and logs.
 struct TrainStatus {
   int epoch = 0;     ///< running epoch, from 0
@@ -74,7 +83,7 @@ class Trainer {
   /// The same at a learning rate that the caller schedules; the scales' rate follows in proportion.
   double step(double learning_rate);
   TrainStatus status() const;
-  int64_t steps_per_epoch() const noexcept { return static_cast<int64_t>(indices_.size()) / options_.batch; }
+  int64_t steps_per_epoch() const noexcept { return batches_.steps_per_epoch(); }
   /// Number of whole epochs done.
   int epochs_done() const noexcept { return epoch_; }
   /// True right after the last step of an epoch.
@@ -86,24 +95,16 @@ class Trainer {
   void restore(const std::string& payload);
 
  private:
-  struct Batch {
-    torch::Tensor x, labels;
-  };
-  Batch next_batch();
   torch::Tensor loss(const torch::Tensor& logits, const Batch& batch);
 
   Network& network_;
-  const data::Dataset& dataset_;
-  std::vector<int64_t> indices_;
-  data::BatchFiller filler_;
+  BatchSource batches_;
   TrainOptions options_;
-  data::Augmentation augmentation_;
   std::function<torch::Tensor(const torch::Tensor&)> teacher_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   std::unique_ptr<torch::optim::Optimizer> scale_optimizer_;  ///< null when no scale is learned
   int epoch_ = 0;
   int64_t step_ = 0;
-  std::vector<int64_t> order_;  ///< of this epoch
   double loss_sum_ = 0;
   int64_t correct_ = 0, seen_ = 0;
 };
