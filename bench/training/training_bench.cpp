@@ -1,6 +1,7 @@
-// Time and peak memory of a training step of ResNet-20 at 32x32: float, and quantization-aware. Each kind
-// runs in processes of its own, because peak memory is a property of a process; the kinds take turns, so that
-// a drift of the machine meets both.
+// Time and peak memory of a training step of ResNet-20 at 32x32: float, quantization-aware, and of the search
+// ebs: the weights under a mixture of 5 candidate widths for weights and 5 for activations. Each kind runs in
+// processes of its own, because peak memory is a property of a process; the kinds take turns, so that a drift
+// of the machine meets both.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -34,7 +36,8 @@ using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kChannels = 3, kExtent = 32, kClasses = 10;
-constexpr std::array kKinds = {"float", "qat"};
+constexpr std::array kKinds = {"float", "qat", "ebs"};
+constexpr std::array kCandidateBits = {5, 4, 3, 2, 1};
 
 struct BenchOptions {
   int batch = 128, warm_up = 3, steps = 12, rounds = 3, bits = 4;
@@ -56,20 +59,49 @@ data::Dataset random_dataset(int images) {
   return data::Dataset(std::move(content));
 }
 
+/// Gives every layer the candidate widths, with even shares.
+void mix(train::Network& network, const graph::Graph& graph, const train::Calibrator& calibrator,
+         quant::Policy policy, bool per_channel) {
+  std::vector<train::Network::LayerMixture> mixtures;
+  for (const plan::LayerPlan& layer : network.plan().layers) mixtures.push_back({layer.name, {}, {}, {}});
+  for (int bits : kCandidateBits) {
+    const plan::Plan plan = plan::uniform_plan(graph, bits, bits, policy, per_channel);
+    const compile::Quantizers quantizers = calibrator.quantizers(plan, quant::Calibration::kMse);
+    for (train::Network::LayerMixture& mixture : mixtures) {
+      const compile::LayerQuantizer& layer = quantizers.layers.at(mixture.layer);
+      mixture.weight_bits.push_back(bits);
+      mixture.weight_params.push_back(layer.weight_params);
+      // Pixels have one width.
+      if (mixture.inputs.empty() || layer.input.bits == bits) mixture.inputs.push_back(layer.input);
+    }
+  }
+  network.set_mixture(mixtures);
+  const auto even = [](size_t count) {
+    return torch::full({static_cast<int64_t>(count)}, 1.0 / static_cast<double>(count));
+  };
+  std::vector<train::Network::LayerShares> shares;
+  for (const auto& mixture : mixtures)
+    shares.push_back({even(mixture.weight_bits.size()), even(mixture.inputs.size())});
+  network.set_shares(shares);
+}
+
 /// The network as training starts with it: float, or with quantizers calibrated on a batch.
-train::Network make_network(const BenchOptions& options, const data::Dataset& dataset,
-                            const data::Normalization& normalization) {
+std::unique_ptr<train::Network> make_network(const BenchOptions& options, const data::Dataset& dataset,
+                                             const data::Normalization& normalization) {
   const graph::Graph graph = train::make_architecture("resnet20", kChannels, kExtent, kExtent, kClasses, 0);
   const int bits = options.kind == "float" ? 0 : options.bits;
   const quant::Policy policy = quant::parse_policy(options.policy);
   const bool per_channel = policy == quant::Policy::kLsq || policy == quant::Policy::kSawb;
   const plan::Plan plan = plan::uniform_plan(graph, bits, bits, policy, per_channel);
-  if (bits == 0) return train::Network(graph, plan, {});
+  if (bits == 0) return std::make_unique<train::Network>(graph, plan, compile::Quantizers{});
   const auto indices = data::all_indices(dataset.num_samples(data::Split::kTrain));
-  const auto batches =
-      train::calibration_batches(dataset, indices, normalization, options.batch, options.batch, 0);
-  return train::Network(graph, plan,
-                        train::calibrate(graph, plan, batches, quant::Calibration::kMse, torch::kCPU));
+  const train::Calibrator calibrator(
+      graph, train::calibration_batches(dataset, indices, normalization, options.batch, options.batch, 0),
+      torch::kCPU);
+  auto network =
+      std::make_unique<train::Network>(graph, plan, calibrator.quantizers(plan, quant::Calibration::kMse));
+  if (options.kind == "ebs") mix(*network, graph, calibrator, policy, per_channel);
+  return network;
 }
 
 /// Largest resident set of this process so far. Unlike getrusage's, it does not count what ran before exec.
@@ -87,11 +119,11 @@ void measure_kind(const BenchOptions& options) {
   torch::set_num_threads(options.machine.resolved_threads());
   const data::Dataset dataset = random_dataset(8 * options.batch);
   const data::Normalization normalization = data::default_normalization(kChannels);
-  train::Network network = make_network(options, dataset, normalization);
+  const std::unique_ptr<train::Network> network = make_network(options, dataset, normalization);
   train::TrainOptions training;
   training.batch = options.batch;
   training.epochs = 1 + (options.warm_up + options.steps) / 8;
-  train::Trainer trainer(network, dataset, data::all_indices(dataset.num_samples(data::Split::kTrain)),
+  train::Trainer trainer(*network, dataset, data::all_indices(dataset.num_samples(data::Split::kTrain)),
                          normalization, training);
   std::vector<double> times;
   for (int step = -options.warm_up; step < options.steps; ++step) {
@@ -200,7 +232,7 @@ void run(const BenchOptions& options) {
 
 int main_checked(int argc, char** argv) {
   BenchOptions options;
-  CLI::App app("Measures a training step of ResNet-20 at 32x32: float and quantization-aware");
+  CLI::App app("Measures a training step of ResNet-20 at 32x32: float, quantization-aware and ebs");
   app.add_option("--batch", options.batch, "Images per step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
@@ -219,7 +251,7 @@ int main_checked(int argc, char** argv) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--kind", options.kind, "Measure this kind in this process and print the raw times")
-      ->check(CLI::IsMember({"float", "qat"}));
+      ->check(CLI::IsMember({"float", "qat", "ebs"}));
   cli::add_threads_option(app, options.machine);
   app.add_flag_callback(
       "--quick", [&] { options.batch = 8, options.warm_up = 1, options.steps = 2, options.rounds = 1; },
