@@ -4,12 +4,14 @@
 
 #include "commands.h"
 #include "common/commands.h"
+#include "common/host.h"
 #include "common/interrupt.h"
 #include "common/main.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "format/bst.h"
 #include "quant/policy.h"
+#include "searcher.h"
 #include "stages.h"
 
 namespace bitstrata::cli {
@@ -21,8 +23,10 @@ using Json = nlohmann::ordered_json;
 void check_options(const JobOptions& options) {
   quant::parse_policy(options.policy);
   quant::parse_calibration(options.calibration);
-  for (const std::string& target : options.targets) plan::parse_target(target);
-  if (!std::filesystem::exists(options.model)) fail(ErrorCode::kIo, "cannot open {}: no such file; expected a float network as .onnx", options.model);
+  if (!options.time_budget.empty()) parse_duration(options.time_budget);
+  for (const std::string& target : options.search.targets) plan::parse_target(target);
+  if (!std::filesystem::exists(options.model))
+    fail(ErrorCode::kIo, "cannot open {}: no such file; expected a float network as .onnx", options.model);
 }
 
 void add_job_options(CLI::App& app, JobOptions& o) {
@@ -30,27 +34,101 @@ void add_job_options(CLI::App& app, JobOptions& o) {
   app.add_option("--out", o.out, "Folder for the results")->type_name("DIR")->required();
   add_data_options(app, o.data);
   app.add_option("--seed", o.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  app.add_option("--device", o.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   app.add_flag("--resume", o.resume, "Go on with the job in the folder");
-  app.add_flag("--overwrite", o.overwrite, "Forget the job in the folder and start again")->excludes("--resume");
+  app.add_flag("--overwrite", o.overwrite, "Forget the job in the folder and start again")
+      ->excludes("--resume");
   add_threads_option(app, o.machine);
   add_output_options(app, o.output);
 }
 
 void add_search_options(CLI::App& app, JobOptions& o) {
   const auto group = "Bits";
-  app.add_option("--method", o.method, "How bits are chosen: uniform")->capture_default_str()->group(group);
-  app.add_option("--policy", o.policy, "Quantizers: dorefa, pact, sawb, lsq, wrpn")->capture_default_str()->group(group);
-  app.add_option("--target", o.targets, "avg-bits=3, size=10x, size=70KB, bitops=0.4G, drop=0.5; may be repeated")->type_name("KIND=VALUE")->group(group);
-  app.add_option("--bits", o.bits, "Candidate widths")->delimiter(',')->check(CLI::Range(1, 8))->group(group);
-  app.add_option("--activation-bits", o.activation_bits, "Activation bits (default: as the weights)")->check(CLI::Range(1, 8))->group(group);
-  app.add_option("--plan", o.plan, "Use the bits of this plan.json instead of searching")->type_name("FILE")->group(group);
-  app.add_option("--per-channel", o.per_channel, "Weight scales per output channel, true or false (default: for lsq and sawb)")->group(group);
-  app.add_option("--calibration", o.calibration, "Start ranges: minmax, percentile, aciq, mse")->capture_default_str()->group(group);
-  app.add_option("--calibration-images", o.calibration_images, "Training images for them")->check(CLI::Range(1, 1000000))->capture_default_str()->group(group);
+  SearchArguments& s = o.search;
+  app.add_option("--method", s.method,
+                 "How bits are chosen: " + fmt::format("{}", fmt::join(method_names(), ", ")))
+      ->check(CLI::IsMember(method_names()))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--policy", o.policy, "Quantizers: dorefa, pact, sawb, lsq, wrpn")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--target", s.targets,
+                 "avg-bits=3, size=10x, size=70KB, bitops=0.4G, bitops=3x3, latency=2ms, latency=0.5x (of "
+                 "8x8 bits), drop=0.5; may be repeated")
+      ->type_name("KIND=VALUE")
+      ->group(group);
+  app.add_option("--bits", s.bits, "Candidate widths")->delimiter(',')->check(CLI::Range(1, 8))->group(group);
+  app.add_option("--activation-bits", s.activation_bits, "Activation bits of every layer (default: chosen)")
+      ->check(CLI::Range(1, 8))
+      ->group(group);
+  app.add_option("--tied", s.tied,
+                 "A layer's weights and input at the same width, true or false (default: false for ebs only)")
+      ->group(group);
+  app.add_option("--latency", s.latency,
+                 "Table of 'bitstrata profile' for latency targets (default: measured now)")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--plan", o.plan, "Use the bits of this plan.json instead of searching")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--per-channel", o.per_channel,
+                 "Weight scales per output channel, true or false (default: for lsq and sawb)")
+      ->group(group);
+  app.add_option("--calibration", o.calibration, "Start ranges: minmax, percentile, aciq, mse")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--calibration-images", o.calibration_images, "Training images for them")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--time-budget", o.time_budget, "Stop early, with the best so far: 90s, 30m, 2h")
+      ->type_name("TIME")
+      ->group(group);
+  const auto search = "Search";
+  app.add_option("--search-epochs", s.epochs, "ebs, pdq: epochs of the search")
+      ->check(CLI::PositiveNumber)
+      ->group(search);
+  app.add_option("--search-lr", s.learning_rate, "ccq, ebs, pdq: learning rate of weights in the search")
+      ->check(CLI::PositiveNumber)
+      ->group(search);
+  app.add_option("--eta", s.eta, "ccq: learning rate of the competition; larger is greedier")
+      ->check(CLI::NonNegativeNumber)
+      ->group(search);
+  app.add_option("--recovery-epochs", s.recovery_epochs, "ccq: longest recovery after each move")
+      ->check(CLI::NonNegativeNumber)
+      ->group(search);
+  app.add_option("--final-epochs", s.final_epochs, "ccq: recovery of the final plan")
+      ->check(CLI::NonNegativeNumber)
+      ->group(search);
+  app.add_option("--drops", s.drops, "ccq: layers that move before one recovery")
+      ->check(CLI::Range(1, 1000))
+      ->group(search);
+  app.add_flag("--gumbel", s.gumbel, "ebs: Gumbel-softmax instead of softmax")->group(search);
+  app.add_option("--draws", s.draws, "random: plans drawn, the best one is taken")
+      ->check(CLI::Range(1, 100000))
+      ->group(search);
+  app.add_option("--keep", s.keep,
+                 "pdq: so many most sensitive layers keep --keep-bits, the others get the fewest")
+      ->check(CLI::Range(1, 100000))
+      ->group(search);
+  app.add_option("--keep-bits", s.keep_bits, "pdq: bits of the kept layers (default: the most)")
+      ->check(CLI::Range(1, 8))
+      ->group(search);
+  app.add_flag("--keep-least", s.keep_least, "pdq: keep the least sensitive layers instead, as a control")
+      ->group(search);
+  app.add_option("--duals", s.duals, "pdq: take the duals from this plan.json instead of training for them")
+      ->type_name("FILE")
+      ->group(search);
+  app.add_flag("--from-float", o.from_float,
+               "ccq: fine-tune from the float network, not from the one that the search has trained")
+      ->group(search);
 }
 
-Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double float_accuracy, double accuracy) {
+Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double float_accuracy,
+             double accuracy) {
   const JobOptions& o = job.options();
   Json json{{"float_accuracy", float_accuracy},
             {"accuracy", accuracy},
@@ -66,10 +144,16 @@ Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double 
             {"targets", plan.targets},
             {"seed", o.seed},
             {"seconds", job.seconds()},
+            {"search_seconds", job.progress().search_seconds},
+            {"search_epochs", job.progress().search_epochs},
+            {"peak_mib", peak_memory_mib()},
             {"version", version()},
             {"epochs", Json::array()}};
   for (const auto& epoch : job.progress().epochs) {
-    json["epochs"].push_back({{"epoch", epoch.epoch}, {"loss", epoch.loss}, {"train_accuracy", epoch.train_accuracy}, {"holdout_accuracy", epoch.holdout_accuracy}});
+    json["epochs"].push_back({{"epoch", epoch.epoch},
+                              {"loss", epoch.loss},
+                              {"train_accuracy", epoch.train_accuracy},
+                              {"holdout_accuracy", epoch.holdout_accuracy}});
   }
   return json;
 }
@@ -80,8 +164,10 @@ void print(const Job& job, const Json& result) {
     return;
   }
   TextTable table({"", ">float", ">packed"});
-  table.add({"test accuracy", fmt::format("{:.2f} %", 100 * result["float_accuracy"].get<double>()), fmt::format("{:.2f} %", 100 * result["accuracy"].get<double>())});
-  table.add({"weights", fmt::format("{} bytes", result["float_weight_bytes"].get<int64_t>()), fmt::format("{} bytes", result["weight_bytes"].get<int64_t>())});
+  table.add({"test accuracy", fmt::format("{:.2f} %", 100 * result["float_accuracy"].get<double>()),
+             fmt::format("{:.2f} %", 100 * result["accuracy"].get<double>())});
+  table.add({"weights", fmt::format("{} bytes", result["float_weight_bytes"].get<int64_t>()),
+             fmt::format("{} bytes", result["weight_bytes"].get<int64_t>())});
   table.add({"model.bst", "", fmt::format("{} bytes", result["size_bytes"].get<int64_t>())});
   table.add({"weight bits", "32", fmt::format("{:.2f}", result["avg_weight_bits"].get<double>())});
   table.add({"activation bits", "32", fmt::format("{:.2f}", result["avg_activation_bits"].get<double>())});
@@ -93,22 +179,26 @@ void print(const Job& job, const Json& result) {
 Json read_summary(const std::filesystem::path& path) {
   try {
     Json json = Json::parse(read_text_file(path));
-    for (const char* key : {"float_accuracy", "accuracy", "float_weight_bytes", "weight_bytes", "size_bytes", "avg_weight_bits", "avg_activation_bits"}) {
+    for (const char* key : {"float_accuracy", "accuracy", "float_weight_bytes", "weight_bytes", "size_bytes",
+                            "avg_weight_bits", "avg_activation_bits"}) {
       json.at(key).get<double>();
     }
     return json;
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kCorruptFile, "{}: not the summary of a job: {}; delete it to have it written again", path.string(), printable(error.what()));
+    fail(ErrorCode::kCorruptFile, "{}: not the summary of a job: {}; delete it to have it written again",
+         path.string(), printable(error.what()));
   }
 }
 
 void check_drop(const JobOptions& options, double float_accuracy, double accuracy) {
-  for (const std::string& text : options.targets) {
+  for (const std::string& text : options.search.targets) {
     const plan::Target target = plan::parse_target(text);
     const double drop = 100 * (float_accuracy - accuracy);
     if (target.kind == plan::Target::Kind::kDrop && drop > target.value) {
-      fail(ErrorCode::kJobFailed, "the network loses {:.2f} points of accuracy, the target {} allows {}; it is kept in {}; allow more bits or train longer", drop, text,
-           target.value, options.out);
+      fail(ErrorCode::kJobFailed,
+           "the network loses {:.2f} points of accuracy, the target {} allows {}; it is kept in {}; allow "
+           "more bits or train longer",
+           drop, text, target.value, options.out);
     }
   }
 }
@@ -116,9 +206,11 @@ void check_drop(const JobOptions& options, double float_accuracy, double accurac
 void run_compress(const JobOptions& options) {
   check_options(options);
   catch_interrupts();
-  Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, true, options.output.quiet);
+  Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed,
+                                   true, true, options.output.quiet);
   Job job(options, "compress");
-  if (options.resume && std::filesystem::exists(job.folder().summary()) && std::filesystem::exists(job.folder().model())) {
+  if (options.resume && std::filesystem::exists(job.folder().summary()) &&
+      std::filesystem::exists(job.folder().model())) {
     const Json done = read_summary(job.folder().summary());
     job.log("this job is done already");
     print(job, done);
@@ -126,15 +218,17 @@ void run_compress(const JobOptions& options) {
     return;
   }
   const double float_accuracy = float_accuracy_stage(job, bench);
-  const plan::Plan plan = search_stage(job, bench);
-  const QuantizedNetwork start = start_stage(job, bench, plan);
+  const graph::Graph graph = network_stage(job, bench);
+  const plan::Plan plan = search_stage(job, bench, graph);
+  const QuantizedNetwork start = start_stage(job, bench, graph, plan);
   const QuantizedNetwork trained = finetune_stage(job, bench, plan, start);
   program::Program program = compile_stage(job, plan, trained);
   const double accuracy = exact_test_accuracy(bench, std::move(program), options.output.quiet);
   const Json result = summary(job, plan, plan::figures(bench.graph, plan), float_accuracy, accuracy);
   job.save_progress();
   write_file_atomically(job.folder().summary(), std::string_view(result.dump(2) + "\n"));
-  job.log(fmt::format("packed network: {:.2f} % of {} test images", 100 * accuracy, bench.dataset->num_samples(data::Split::kTest)));
+  job.log(fmt::format("packed network: {:.2f} % of {} test images", 100 * accuracy,
+                      bench.dataset->num_samples(data::Split::kTest)));
   print(job, result);
   check_drop(options, float_accuracy, accuracy);
 }
@@ -142,20 +236,25 @@ void run_compress(const JobOptions& options) {
 void run_search(const JobOptions& options) {
   check_options(options);
   catch_interrupts();
-  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, false, options.output.quiet);
+  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device,
+                                         options.seed, true, false, options.output.quiet);
   Job job(options, "search");
-  search_stage(job, bench);
+  search_stage(job, bench, network_stage(job, bench));
 }
 
 void run_finetune(const JobOptions& options) {
   check_options(options);
-  if (options.plan.empty()) fail(ErrorCode::kInvalidArgument, "finetune: --plan FILE is missing; 'bitstrata search' makes one");
+  if (options.plan.empty())
+    fail(ErrorCode::kInvalidArgument, "finetune: --plan FILE is missing; 'bitstrata search' makes one");
   catch_interrupts();
-  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device, options.seed, true, false, options.output.quiet);
+  const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device,
+                                         options.seed, true, false, options.output.quiet);
   Job job(options, "finetune");
-  const plan::Plan plan = search_stage(job, bench);
-  finetune_stage(job, bench, plan, start_stage(job, bench, plan));
-  job.log(fmt::format("trained network in {}; 'bitstrata compile {}' packs it", job.folder().checkpoint().string(), job.folder().root.string()));
+  const graph::Graph graph = network_stage(job, bench);
+  const plan::Plan plan = search_stage(job, bench, graph);
+  finetune_stage(job, bench, plan, start_stage(job, bench, graph, plan));
+  job.log(fmt::format("trained network in {}; 'bitstrata compile {}' packs it",
+                      job.folder().checkpoint().string(), job.folder().root.string()));
 }
 
 void run_compile(const std::string& root) {
@@ -165,7 +264,8 @@ void run_compile(const std::string& root) {
   program::Program program = compile::lower(trained.graph, plan, trained.quantizers);
   program.metadata["method"] = plan.method;
   format::write(folder.model(), program);
-  write_stdout(fmt::format("{}: {} bytes\n", folder.model().string(), std::filesystem::file_size(folder.model())));
+  write_stdout(
+      fmt::format("{}: {} bytes\n", folder.model().string(), std::filesystem::file_size(folder.model())));
 }
 
 CLI::App& add_job_command(CLI::App& app, const char* name, const std::shared_ptr<JobOptions>& options) {

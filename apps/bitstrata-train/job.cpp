@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <ctime>
 #include <fstream>
@@ -28,14 +30,36 @@ void put(Json& json, const char* key, const std::optional<T>& value) {
 
 /// Everything that decides the result of a job; --resume must be given the same.
 Json identity(const JobOptions& o, const std::string& command) {
-  Json json{{"command", command},       {"model", std::filesystem::absolute(o.model).lexically_normal().string()},
-            {"plan", o.plan},           {"data", o.data.data},
-            {"mean", o.data.mean},      {"std", o.data.std},
-            {"method", o.method},       {"policy", o.policy},
-            {"targets", o.targets},     {"bits", o.bits},
-            {"activation_bits", o.activation_bits}, {"calibration", o.calibration},
-            {"calibration_images", o.calibration_images}, {"seed", o.seed},
+  Json json{{"command", command},
+            {"model", std::filesystem::absolute(o.model).lexically_normal().string()},
+            {"plan", o.plan},
+            {"data", o.data.data},
+            {"mean", o.data.mean},
+            {"std", o.data.std},
+            {"method", o.search.method},
+            {"policy", o.policy},
+            {"targets", o.search.targets},
+            {"bits", o.search.bits},
+            {"activation_bits", o.search.activation_bits},
+            {"latency", o.search.latency},
+            {"gumbel", o.search.gumbel},
+            {"keep_least", o.search.keep_least},
+            {"duals", o.search.duals},
+            {"from_float", o.from_float},
+            {"calibration", o.calibration},
+            {"calibration_images", o.calibration_images},
+            {"seed", o.seed},
             {"optimizer", o.training.optimizer}};
+  put(json, "tied", o.search.tied);
+  put(json, "search_epochs", o.search.epochs);
+  put(json, "search_lr", o.search.learning_rate);
+  put(json, "eta", o.search.eta);
+  put(json, "recovery_epochs", o.search.recovery_epochs);
+  put(json, "final_epochs", o.search.final_epochs);
+  put(json, "drops", o.search.drops);
+  put(json, "draws", o.search.draws);
+  put(json, "keep", o.search.keep);
+  put(json, "keep_bits", o.search.keep_bits);
   put(json, "per_channel", o.per_channel);
   put(json, "epochs", o.training.epochs);
   put(json, "batch", o.training.batch);
@@ -59,19 +83,25 @@ Json parse(const std::filesystem::path& path) {
   try {
     return Json::parse(read_text_file(path));
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kCorruptFile, "{}: not valid JSON: {}; delete the folder to start again", path.string(), printable(error.what()));
+    fail(ErrorCode::kCorruptFile, "{}: not valid JSON: {}; delete the folder to start again", path.string(),
+         printable(error.what()));
   }
 }
 
 void check_same_job(const std::filesystem::path& path, const Json& now) {
   const Json then = parse(path);
-  if (!then.is_object()) fail(ErrorCode::kCorruptFile, "{}: expected a JSON object; delete the folder to start again", path.string());
+  if (!then.is_object())
+    fail(ErrorCode::kCorruptFile, "{}: expected a JSON object; delete the folder to start again",
+         path.string());
   Json keys = then;
   keys.update(now);
   for (const auto& [key, unused] : keys.items()) {
-    const Json before = then.contains(key) ? then[key] : Json(), after = now.contains(key) ? now[key] : Json();
+    const Json before = then.contains(key) ? then[key] : Json(),
+               after = now.contains(key) ? now[key] : Json();
     if (before != after) {
-      fail(ErrorCode::kInvalidArgument, "--resume: the job in {} was started with {} = {}, found {}; give the same options or another --out",
+      fail(ErrorCode::kInvalidArgument,
+           "--resume: the job in {} was started with {} = {}, found {}; give the same options or another "
+           "--out",
            path.parent_path().parent_path().string(), key, before.dump(), after.dump());
     }
   }
@@ -81,23 +111,56 @@ void check_same_job(const std::filesystem::path& path, const Json& now) {
 
 void add_training_options(CLI::App& app, TrainingArguments& a) {
   const auto group = "Training";
-  app.add_option("--epochs", a.epochs, "Passes over the training data")->check(CLI::Range(0, 100000))->group(group);
-  app.add_option("--batch-size", a.batch, "Images per training step (default 128, or less for small data)")->check(CLI::Range(1, 65536))->group(group);
-  app.add_option("--lr", a.learning_rate, "Peak learning rate (default: by the bits)")->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--optimizer", a.optimizer, "sgd or adam")->check(CLI::IsMember({"sgd", "adam"}))->capture_default_str()->group(group);
+  app.add_option("--epochs", a.epochs, "Passes over the training data")
+      ->check(CLI::Range(0, 100000))
+      ->group(group);
+  app.add_option("--batch-size", a.batch, "Images per training step (default 128, or less for small data)")
+      ->check(CLI::Range(1, 65536))
+      ->group(group);
+  app.add_option("--lr", a.learning_rate, "Peak learning rate (default: by the bits)")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_option("--optimizer", a.optimizer, "sgd or adam")
+      ->check(CLI::IsMember({"sgd", "adam"}))
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(CLI::Range(0.0, 0.9999))->group(group);
-  app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")->check(CLI::NonNegativeNumber)->group(group);
-  app.add_option("--scale-lr", a.scale_rate, "Learning rate of the quantizers' scales, relative")->check(CLI::NonNegativeNumber)->group(group);
-  app.add_option("--warmup", a.warmup, "Epochs of linear warm-up")->check(CLI::NonNegativeNumber)->group(group);
-  app.add_option("--restart", a.restart, "Epochs of the first cosine cycle (default: one cycle over all epochs)")->check(CLI::NonNegativeNumber)->group(group);
-  app.add_option("--restart-factor", a.restart_factor, "Growth of later cycles")->check(CLI::Range(1.0, 100.0))->group(group);
-  app.add_option("--label-smoothing", a.label_smoothing, "Probability spread over all classes")->check(CLI::Range(0.0, 0.99))->group(group);
-  app.add_option("--clip-norm", a.clip_norm, "Largest gradient norm, 0 for no limit")->check(CLI::NonNegativeNumber)->group(group);
-  app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")->check(CLI::Range(0.0, 1.0))->group(group);
-  app.add_option("--temperature", a.temperature, "Temperature of distillation")->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--augment-pad", a.augment_pad, "Padding of random crops, in pixels")->check(CLI::Range(0, 1024))->group(group);
+  app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--scale-lr", a.scale_rate, "Learning rate of the quantizers' scales, relative")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--warmup", a.warmup, "Epochs of linear warm-up")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--restart", a.restart,
+                 "Epochs of the first cosine cycle (default: one cycle over all epochs)")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--restart-factor", a.restart_factor, "Growth of later cycles")
+      ->check(CLI::Range(1.0, 100.0))
+      ->group(group);
+  app.add_option("--label-smoothing", a.label_smoothing, "Probability spread over all classes")
+      ->check(CLI::Range(0.0, 0.99))
+      ->group(group);
+  app.add_option("--clip-norm", a.clip_norm, "Largest gradient norm, 0 for no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--temperature", a.temperature, "Temperature of distillation")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_option("--augment-pad", a.augment_pad, "Padding of random crops, in pixels")
+      ->check(CLI::Range(0, 1024))
+      ->group(group);
   app.add_option("--flip", a.flip, "Mirror half of the training images (true or false)")->group(group);
-  app.add_option("--checkpoint-seconds", a.checkpoint_seconds, "Time between checkpoints")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  app.add_option("--checkpoint-seconds", a.checkpoint_seconds, "Time between checkpoints")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
 }
 
 torch::Device prepare_torch(const std::string& device, const MachineOptions& machine) {
@@ -106,33 +169,42 @@ torch::Device prepare_torch(const std::string& device, const MachineOptions& mac
   at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setAllowTF32CuBLAS(false);
   if (device == "cpu") return torch::kCPU;
-  if (device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: found '{}', expected cpu or cuda", printable(device));
-  if (!torch::cuda::is_available()) fail(ErrorCode::kUnsupported, "--device cuda: this LibTorch sees no CUDA device; use --device cpu");
+  if (device != "cuda")
+    fail(ErrorCode::kInvalidArgument, "--device: found '{}', expected cpu or cuda", printable(device));
+  if (!torch::cuda::is_available())
+    fail(ErrorCode::kUnsupported, "--device cuda: this LibTorch sees no CUDA device; use --device cpu");
   return torch::kCUDA;
 }
 
-Workbench open_workbench(const std::string& model, const DataOptions& options, const MachineOptions& machine, const std::string& device, uint64_t seed,
-                         bool need_train, bool need_test, bool quiet) {
+Workbench open_workbench(const std::string& model, const DataOptions& options, const MachineOptions& machine,
+                         const std::string& device, uint64_t seed, bool need_train, bool need_test,
+                         bool quiet) {
   Workbench bench;
   bench.device = prepare_torch(device, machine);
   bench.graph = onnx::import_file(model);
   const auto& input = bench.graph.values[static_cast<size_t>(bench.graph.input)].dims;
   const data::ImageShape shape = image_shape(input);
   bench.normalization = resolve_normalization(options, bench.graph.mean, bench.graph.std, shape.channels);
-  bench.dataset.emplace(load_dataset(options, shape, need_train, need_test, machine.resolved_threads(), quiet));
-  if (bench.graph.outputs.size() != 1) fail(ErrorCode::kUnsupported, "{}: found {} outputs, expected one, the logits", model, bench.graph.outputs.size());
-  const auto classes = program::elements(bench.graph.values[static_cast<size_t>(bench.graph.outputs[0])].dims);
+  bench.dataset.emplace(
+      load_dataset(options, shape, need_train, need_test, machine.resolved_threads(), quiet));
+  if (bench.graph.outputs.size() != 1)
+    fail(ErrorCode::kUnsupported, "{}: found {} outputs, expected one, the logits", model,
+         bench.graph.outputs.size());
+  const auto classes =
+      program::elements(bench.graph.values[static_cast<size_t>(bench.graph.outputs[0])].dims);
   check_classes(*bench.dataset, bench.graph.class_names, classes);
   bench.graph.mean = bench.normalization.mean;
   bench.graph.std = bench.normalization.std;
-  if (bench.graph.class_names.empty() && static_cast<int64_t>(bench.dataset->class_names().size()) == classes) {
+  if (bench.graph.class_names.empty() &&
+      static_cast<int64_t>(bench.dataset->class_names().size()) == classes) {
     bench.graph.class_names = bench.dataset->class_names();
   }
   if (need_train) bench.holdout = data::holdout(*bench.dataset, seed, kHoldoutFraction);
   return bench;
 }
 
-train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOptions o, const data::Dataset& dataset, uint64_t seed) {
+train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOptions o,
+                                     const data::Dataset& dataset, uint64_t seed) {
   o.seed = seed;
   o.optimizer = train::parse_optimizer(a.optimizer);
   if (o.optimizer == train::Optimizer::kAdam) o.learning_rate = 1e-3;
@@ -162,6 +234,18 @@ train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOpt
   return o;
 }
 
+double parse_duration(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string unit(end, text.data() + text.size());
+  const double factor = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (error != std::errc{} || !(value > 0) || !std::isfinite(value) || factor == 0) {
+    fail(ErrorCode::kInvalidArgument, "--time-budget: found '{}', expected a time such as 90s, 30m or 2h",
+         printable(text));
+  }
+  return value * factor;
+}
+
 JobProgress read_progress(const std::filesystem::path& path) {
   JobProgress progress;
   if (!std::filesystem::exists(path)) return progress;
@@ -169,42 +253,62 @@ JobProgress read_progress(const std::filesystem::path& path) {
   try {
     progress.float_accuracy = json.at("float_accuracy").get<double>();
     progress.seconds = json.at("seconds").get<double>();
+    progress.search_done = json.at("search_done").get<bool>();
+    progress.search_seconds = json.at("search_seconds").get<double>();
+    progress.search_epochs = json.at("search_epochs").get<double>();
     for (const Json& e : json.at("epochs")) {
-      progress.epochs.push_back({e.at("epoch").get<int>(), e.at("loss").get<double>(), e.at("train_accuracy").get<double>(), e.at("holdout_accuracy").get<double>()});
+      progress.epochs.push_back({e.at("epoch").get<int>(), e.at("loss").get<double>(),
+                                 e.at("train_accuracy").get<double>(),
+                                 e.at("holdout_accuracy").get<double>()});
     }
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kCorruptFile, "{}: {}; delete the folder to start again", path.string(), printable(error.what()));
+    fail(ErrorCode::kCorruptFile, "{}: {}; delete the folder to start again", path.string(),
+         printable(error.what()));
   }
   return progress;
 }
 
 void write_progress(const std::filesystem::path& path, const JobProgress& progress) {
-  Json json{{"float_accuracy", progress.float_accuracy}, {"seconds", progress.seconds}, {"epochs", Json::array()}};
+  Json json{{"float_accuracy", progress.float_accuracy}, {"seconds", progress.seconds},
+            {"search_done", progress.search_done},       {"search_seconds", progress.search_seconds},
+            {"search_epochs", progress.search_epochs},   {"epochs", Json::array()}};
   for (const auto& e : progress.epochs) {
-    json["epochs"].push_back({{"epoch", e.epoch}, {"loss", e.loss}, {"train_accuracy", e.train_accuracy}, {"holdout_accuracy", e.holdout_accuracy}});
+    json["epochs"].push_back({{"epoch", e.epoch},
+                              {"loss", e.loss},
+                              {"train_accuracy", e.train_accuracy},
+                              {"holdout_accuracy", e.holdout_accuracy}});
   }
   write_file_atomically(path, std::string_view(json.dump(1) + "\n"));
 }
 
-Job::Job(const JobOptions& options, const std::string& command) : options_(options), command_(command), folder_{options.out} {
+Job::Job(const JobOptions& options, const std::string& command)
+    : options_(options), command_(command), folder_{options.out} {
   make_folders(folder_.checkpoint());
   const auto lock_path = folder_.checkpoint() / "lock";
   lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail(ErrorCode::kIo, "cannot write to {}: {}", folder_.checkpoint().string(), std::strerror(errno));
+  if (lock_ < 0)
+    fail(ErrorCode::kIo, "cannot write to {}: {}", folder_.checkpoint().string(), std::strerror(errno));
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    fail(ErrorCode::kInvalidArgument, "another bitstrata is working in {}; wait for it or choose another --out", folder_.root.string());
+    fail(ErrorCode::kInvalidArgument,
+         "another bitstrata is working in {}; wait for it or choose another --out", folder_.root.string());
   }
   const Json now = identity(options, command);
   if (options.overwrite) {
-    for (const auto& file : {folder_.options(), folder_.progress(), folder_.start_network(), folder_.start_quantizers(), folder_.training(), folder_.network(),
-                             folder_.quantizers(), folder_.summary(), folder_.model(), folder_.log()}) {
+    for (const auto& file :
+         {folder_.options(), folder_.progress(), folder_.start_network(), folder_.start_quantizers(),
+          folder_.training(), folder_.network(), folder_.quantizers(), folder_.summary(), folder_.model(),
+          folder_.log(), folder_.plan(), folder_.pareto(), folder_.search(), folder_.latency(),
+          folder_.searched_network(), folder_.searched_quantizers()}) {
       std::error_code ignored;
-      std::filesystem::remove(file, ignored);
+      const bool is_input = !options.plan.empty() && std::filesystem::equivalent(file, options.plan, ignored);
+      if (!is_input) std::filesystem::remove(file, ignored);
     }
   }
   if (std::filesystem::exists(folder_.options())) {
     if (!options.resume) {
-      fail(ErrorCode::kInvalidArgument, "{} already holds a job; add --resume to go on with it, --overwrite to start again, or choose another --out",
+      fail(ErrorCode::kInvalidArgument,
+           "{} already holds a job; add --resume to go on with it, --overwrite to start again, or choose "
+           "another --out",
            folder_.root.string());
     }
     check_same_job(folder_.options(), now);
@@ -213,13 +317,20 @@ Job::Job(const JobOptions& options, const std::string& command) : options_(optio
   }
   progress_ = read_progress(folder_.progress());
   earlier_seconds_ = progress_.seconds;
+  if (!options.time_budget.empty()) budget_seconds_ = parse_duration(options.time_budget);
 }
 
 Job::~Job() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-double Job::seconds() const { return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+double Job::seconds() const {
+  return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+bool Job::out_of_time(double share) const {
+  return budget_seconds_ > 0 && seconds() > share * budget_seconds_;
+}
 
 void Job::save_progress() {
   progress_.seconds = seconds();
@@ -236,6 +347,9 @@ void Job::log(const std::string& line) {
   file << stamp << ' ' << line << '\n';
 }
 
-std::string Job::resume_hint() const { return fmt::format("run the same command with --resume to go on (saved in {})", folder_.checkpoint().string()); }
+std::string Job::resume_hint() const {
+  return fmt::format("run the same command with --resume to go on (saved in {})",
+                     folder_.checkpoint().string());
+}
 
 }  // namespace bitstrata::cli

@@ -35,9 +35,11 @@ train::TrainOptions defaults_for_float(bool from_scratch) {
 }
 
 /// The network to train: a built-in one fitted to the data, or a file.
-graph::Graph start_network(const FloatTraining& options, const data::Dataset& dataset, const data::Normalization& normalization) {
+graph::Graph start_network(const FloatTraining& options, const data::Dataset& dataset,
+                           const data::Normalization& normalization) {
   const auto& shape = dataset.shape();
-  graph::Graph graph = train::make_architecture(options.job.model, shape.channels, shape.height, shape.width, dataset.num_classes(), options.job.seed);
+  graph::Graph graph = train::make_architecture(options.job.model, shape.channels, shape.height, shape.width,
+                                                dataset.num_classes(), options.job.seed);
   graph.mean = normalization.mean;
   graph.std = normalization.std;
   graph.class_names = dataset.class_names();
@@ -47,8 +49,10 @@ graph::Graph start_network(const FloatTraining& options, const data::Dataset& da
 double test_accuracy(train::Network& network, const Workbench& bench, bool quiet) {
   const auto indices = data::all_indices(bench.dataset->num_samples(data::Split::kTest));
   Progress progress("test accuracy", indices.size(), "images", quiet);
-  return train::evaluate([&](const torch::Tensor& x) { return network.forward(x.to(bench.device)); }, *bench.dataset, data::Split::kTest, indices,
-                         bench.normalization, 100, [&](int64_t done) { progress.update(static_cast<uint64_t>(done)); }).accuracy;
+  return train::evaluate([&](const torch::Tensor& x) { return network.forward(x.to(bench.device)); },
+                         *bench.dataset, data::Split::kTest, indices, bench.normalization, 100,
+                         [&](int64_t done) { progress.update(static_cast<uint64_t>(done)); })
+      .accuracy;
 }
 
 void run_train(const FloatTraining& options) {
@@ -60,34 +64,47 @@ void run_train(const FloatTraining& options) {
   Workbench bench;
   if (built_in) {
     bench.device = prepare_torch(job.device, job.machine);
-    bench.dataset.emplace(load_dataset(job.data, {}, true, true, job.machine.resolved_threads(), job.output.quiet));
+    bench.dataset.emplace(
+        load_dataset(job.data, {}, true, true, job.machine.resolved_threads(), job.output.quiet));
     bench.normalization = resolve_normalization(job.data, {}, {}, bench.dataset->shape().channels);
     bench.graph = start_network(options, *bench.dataset, bench.normalization);
   } else {
     if (!std::filesystem::exists(job.model)) {
-      fail(ErrorCode::kIo, "train: '{}' is neither a file nor a built-in network ({})", job.model, fmt::join(names, ", "));
+      fail(ErrorCode::kIo, "train: '{}' is neither a file nor a built-in network ({})", job.model,
+           fmt::join(names, ", "));
     }
-    bench = open_workbench(job.model, job.data, job.machine, job.device, job.seed, true, true, job.output.quiet);
+    bench =
+        open_workbench(job.model, job.data, job.machine, job.device, job.seed, true, true, job.output.quiet);
   }
-  train::Network network(bench.graph, plan::uniform_plan(bench.graph, 0, 0, quant::Policy::kLsq, false), {}, bench.device);
-  const train::TrainOptions training = resolve_training(job.training, defaults_for_float(built_in), *bench.dataset, job.seed);
+  train::Network network(bench.graph, plan::uniform_plan(bench.graph, 0, 0, quant::Policy::kLsq, false), {},
+                         bench.device);
+  const train::TrainOptions training =
+      resolve_training(job.training, defaults_for_float(built_in), *bench.dataset, job.seed);
   // Nothing is chosen by held-out accuracy here, so all training images are used.
-  train::Trainer trainer(network, *bench.dataset, data::all_indices(bench.dataset->num_samples(data::Split::kTrain)), bench.normalization, training);
-  if (job.resume && std::filesystem::exists(options.checkpoint())) trainer.restore(train::read_checkpoint(options.checkpoint()));
-  run_training(trainer, training, job.training.checkpoint_seconds, job.output.quiet,
-               {[&] { train::write_checkpoint(options.checkpoint(), trainer.save()); },
-                [&](const train::TrainStatus& now) {
-                  if (job.output.quiet) return;
-                  write_stderr_line(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %", trainer.epochs_done(), training.epochs, now.loss, 100 * now.accuracy));
-                },
-                fmt::format("saved {}; run the same command with --resume to go on", options.checkpoint().string())});
+  train::Trainer trainer(network, *bench.dataset,
+                         data::all_indices(bench.dataset->num_samples(data::Split::kTrain)),
+                         bench.normalization, training);
+  if (job.resume && std::filesystem::exists(options.checkpoint()))
+    trainer.restore(train::read_checkpoint(options.checkpoint()));
+  run_training(
+      trainer, training, job.training.checkpoint_seconds, job.output.quiet,
+      {[&] { train::write_checkpoint(options.checkpoint(), trainer.save()); },
+       [&](const train::TrainStatus& now) {
+         if (job.output.quiet) return;
+         write_stderr_line(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %", trainer.epochs_done(),
+                                       training.epochs, now.loss, 100 * now.accuracy));
+       },
+       {},
+       fmt::format("saved {}; run the same command with --resume to go on", options.checkpoint().string())});
   onnx::export_float(network.to_graph(), job.out);
   std::error_code ignored;
   std::filesystem::remove(options.checkpoint(), ignored);
   const double accuracy = test_accuracy(network, bench, job.output.quiet);
   const auto images = bench.dataset->num_samples(data::Split::kTest);
-  if (job.output.json) write_json({{"accuracy", accuracy}, {"images", images}, {"model", job.out}});
-  else write_stdout(fmt::format("{}: {:.2f} % of {} test images\n", job.out, 100 * accuracy, images));
+  if (job.output.json)
+    write_json({{"accuracy", accuracy}, {"images", images}, {"model", job.out}});
+  else
+    write_stdout(fmt::format("{}: {:.2f} % of {} test images\n", job.out, 100 * accuracy, images));
 }
 
 }  // namespace
@@ -96,11 +113,15 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<FloatTraining>();
   JobOptions& job = options->job;
   CLI::App& command = *app.add_subcommand("train", train_command_description("train"));
-  command.add_option("network", job.model, "lenet, resnet20, or an .onnx file to train further")->type_name("ARCH|MODEL")->required();
+  command.add_option("network", job.model, "lenet, resnet20, or an .onnx file to train further")
+      ->type_name("ARCH|MODEL")
+      ->required();
   command.add_option("--out", job.out, "The trained network, .onnx")->type_name("FILE")->required();
   add_data_options(command, job.data);
   command.add_option("--seed", job.seed, "Seed of everything random")->capture_default_str();
-  command.add_option("--device", job.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  command.add_option("--device", job.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   command.add_flag("--resume", job.resume, "Go on from the checkpoint beside --out");
   add_training_options(command, job.training);
   add_threads_option(command, job.machine);

@@ -25,9 +25,10 @@
 #include "stages.h"
 #include "train/exact.h"
 
-/// verify: the training side's evaluation and the runtime run the same images; every tensor of codes and every prediction must be equal. The
-/// runtime runs once per instruction set in a process of its own, because oneDNN takes its cap once per process. The two sides meet in
-/// digests, one hash per image and tensor, so that 10,000 images need no gigabytes.
+/// verify: the training side's evaluation and the runtime run the same images; every tensor of codes and
+/// every prediction must be equal. The runtime runs once per instruction set in a process of its own, because
+/// oneDNN takes its cap once per process. The two sides meet in digests, one hash per image and tensor, so
+/// that 10,000 images need no gigabytes.
 namespace bitstrata::cli {
 namespace {
 
@@ -42,7 +43,7 @@ struct VerifyOptions {
   DataOptions data;
   MachineOptions machine;
   OutputOptions output;
-  uint64_t images = 0;  // 0: all
+  uint64_t images = 0;                 // 0: all
   std::string side_file, result_file;  // of the hidden per-ISA command
 };
 
@@ -70,7 +71,8 @@ void write_side(const std::string& path, const Side& side) {
   const uint64_t head[2] = {side.images(), side.tensors};
   std::memcpy(bytes.data(), head, 16);
   std::memcpy(bytes.data() + 16, side.digests.data(), side.digests.size() * 8);
-  std::memcpy(bytes.data() + 16 + side.digests.size() * 8, side.predictions.data(), side.predictions.size() * 4);
+  std::memcpy(bytes.data() + 16 + side.digests.size() * 8, side.predictions.data(),
+              side.predictions.size() * 4);
   write_file_atomically(path, bytes);
 }
 
@@ -80,11 +82,13 @@ Side read_side(const std::string& path) {
   if (bytes.size() >= 16) std::memcpy(head, bytes.data(), 16);
   Side side;
   side.tensors = head[1];
-  if (bytes.size() != 16 + head[0] * head[1] * 8 + head[0] * 4) fail(ErrorCode::kCorruptFile, "{}: damaged digest file", path);
+  if (bytes.size() != 16 + head[0] * head[1] * 8 + head[0] * 4)
+    fail(ErrorCode::kCorruptFile, "{}: damaged digest file", path);
   side.digests.resize(head[0] * head[1]);
   side.predictions.resize(head[0]);
   std::memcpy(side.digests.data(), bytes.data() + 16, side.digests.size() * 8);
-  std::memcpy(side.predictions.data(), bytes.data() + 16 + side.digests.size() * 8, side.predictions.size() * 4);
+  std::memcpy(side.predictions.data(), bytes.data() + 16 + side.digests.size() * 8,
+              side.predictions.size() * 4);
   return side;
 }
 
@@ -95,7 +99,8 @@ struct Images {
   std::vector<int64_t> indices;
   torch::Tensor batch(size_t begin, size_t end) const {
     const auto& shape = dataset.shape();
-    const torch::Tensor x = torch::empty({static_cast<int64_t>(end - begin), shape.channels, shape.height, shape.width});
+    const torch::Tensor x =
+        torch::empty({static_cast<int64_t>(end - begin), shape.channels, shape.height, shape.width});
     data::BatchFiller(dataset, data::Split::kTest, normalization, 0)
         .fill({indices.data() + begin, end - begin}, {x.data_ptr<float>(), static_cast<size_t>(x.numel())});
     return x;
@@ -105,7 +110,8 @@ struct Images {
 Images load_images(const VerifyOptions& options, const program::Program& program) {
   const auto shape = image_shape(program.tensors[static_cast<size_t>(program.input)].dims);
   const auto normalization = resolve_normalization(options.data, program.mean, program.std, shape.channels);
-  data::Dataset dataset = load_dataset(options.data, shape, false, true, options.machine.resolved_threads(), options.output.quiet);
+  data::Dataset dataset = load_dataset(options.data, shape, false, true, options.machine.resolved_threads(),
+                                       options.output.quiet);
   check_classes(dataset, program.class_names, num_outputs(program));
   auto indices = data::all_indices(dataset.num_samples(data::Split::kTest));
   if (options.images > 0 && options.images < indices.size()) indices.resize(options.images);
@@ -113,7 +119,8 @@ Images load_images(const VerifyOptions& options, const program::Program& program
 }
 
 /// All code tensors of one batch from the training side, as bytes [n][elems].
-std::map<TensorId, std::vector<uint8_t>> exact_codes(train::ExactEvaluator& exact, const torch::Tensor& x, torch::Tensor* logits = nullptr) {
+std::map<TensorId, std::vector<uint8_t>> exact_codes(train::ExactEvaluator& exact, const torch::Tensor& x,
+                                                     torch::Tensor* logits = nullptr) {
   std::map<TensorId, std::vector<uint8_t>> codes;
   const torch::Tensor y = exact.run(x, [&](size_t, TensorId id, const torch::Tensor& tensor) {
     if (!exact.program().tensors[static_cast<size_t>(id)].code) return;
@@ -141,7 +148,8 @@ Side training_side(const VerifyOptions& options, const program::Program& program
         side.digests.push_back(hash64(std::span(bytes).subspan(i * each, each)));
       }
       const size_t classes = static_cast<size_t>(logits.numel()) / n;
-      side.predictions.push_back(static_cast<int32_t>(best_class({logits.data_ptr<float>() + i * classes, classes})));
+      side.predictions.push_back(
+          static_cast<int32_t>(best_class({logits.data_ptr<float>() + i * classes, classes})));
     }
     progress.update(end);
   }
@@ -157,7 +165,8 @@ void run_runtime_side(const VerifyOptions& options) {
   const Images images = load_images(options, program);
   const Side expected = read_side(options.side_file);
   if (expected.images() != images.indices.size() || expected.tensors != ids.size()) {
-    fail(ErrorCode::kJobFailed, "{}: the packed network has {} tensors of codes, the trained one {}", options.model, ids.size(), expected.tensors);
+    fail(ErrorCode::kJobFailed, "{}: the packed network has {} tensors of codes, the trained one {}",
+         options.model, ids.size(), expected.tensors);
   }
   const size_t classes = static_cast<size_t>(num_outputs(program));
   runtime::Options prepare;
@@ -170,18 +179,23 @@ void run_runtime_side(const VerifyOptions& options) {
   std::vector<float> logits(kBatch * classes);
   uint64_t wrong_predictions = 0, wrong_images = 0;
   Json examined = Json::array();
-  Progress progress(fmt::format("runtime, {}", to_string(isa)), images.indices.size(), "images", options.output.quiet);
+  Progress progress(fmt::format("runtime, {}", to_string(isa)), images.indices.size(), "images",
+                    options.output.quiet);
   for (size_t begin = 0; begin < images.indices.size(); begin += kBatch) {
     if (interrupted()) fail(ErrorCode::kInterrupted, "interrupted; run verify again");
     const size_t end = std::min(images.indices.size(), begin + kBatch), n = end - begin;
     const torch::Tensor x = images.batch(begin, end);
-    session.run({x.data_ptr<float>(), static_cast<size_t>(x.numel())}, static_cast<int>(n), std::span(logits.data(), n * classes));
+    session.run({x.data_ptr<float>(), static_cast<size_t>(x.numel())}, static_cast<int>(n),
+                std::span(logits.data(), n * classes));
     for (size_t i = 0; i < n; ++i) {
       const size_t image = begin + i;
-      wrong_predictions += static_cast<int32_t>(best_class({logits.data() + i * classes, classes})) != expected.predictions[image];
+      wrong_predictions += static_cast<int32_t>(best_class({logits.data() + i * classes, classes})) !=
+                           expected.predictions[image];
       bool equal = true;
       for (size_t t = 0; t < ids.size(); ++t) {
-        equal = hash64(session.codes(ids[t], static_cast<int>(i))) == expected.digests[image * ids.size() + t] && equal;
+        equal =
+            hash64(session.codes(ids[t], static_cast<int>(i))) == expected.digests[image * ids.size() + t] &&
+            equal;
       }
       if (equal) continue;
       ++wrong_images;
@@ -194,16 +208,36 @@ void run_runtime_side(const VerifyOptions& options) {
   }
   Json kernels = Json::object();
   for (size_t i = 0; i < model->program().ops.size(); ++i) {
-    if (model->kernel_name(i) != "-") kernels[model->kernel_name(i)] = kernels.value(model->kernel_name(i), 0) + 1;
+    if (model->kernel_name(i) != "-")
+      kernels[model->kernel_name(i)] = kernels.value(model->kernel_name(i), 0) + 1;
   }
-  write_file_atomically(options.result_file, std::string_view(Json{{"wrong_predictions", wrong_predictions}, {"wrong_images", wrong_images}, {"examined", examined}, {"kernels", kernels}}.dump()));
+  write_file_atomically(options.result_file, std::string_view(Json{
+                                                 {"wrong_predictions", wrong_predictions},
+                                                 {"wrong_images", wrong_images},
+                                                 {"examined", examined},
+                                                 {"kernels",
+                                                  kernels}}.dump()));
 }
 
 /// Runs this executable again for one ISA and returns what it wrote.
-Json runtime_side_in_process(const VerifyOptions& options, const std::string& model, Isa isa, const std::string& side_file) {
+Json runtime_side_in_process(const VerifyOptions& options, const std::string& model, Isa isa,
+                             const std::string& side_file) {
   const std::string result_file = side_file + "." + to_string(isa);
-  std::vector<std::string> words{"bitstrata", "verify-runtime", model, "--data", options.data.data, "--isa", to_string(isa), "--threads",
-                                 std::to_string(options.machine.resolved_threads()), "--images", std::to_string(options.images), "--side", side_file, "--result", result_file};
+  std::vector<std::string> words{"bitstrata",
+                                 "verify-runtime",
+                                 model,
+                                 "--data",
+                                 options.data.data,
+                                 "--isa",
+                                 to_string(isa),
+                                 "--threads",
+                                 std::to_string(options.machine.resolved_threads()),
+                                 "--images",
+                                 std::to_string(options.images),
+                                 "--side",
+                                 side_file,
+                                 "--result",
+                                 result_file};
   if (options.output.quiet) words.push_back("--quiet");
   const auto add_list = [&](const char* flag, const std::vector<float>& values) {
     if (values.empty()) return;
@@ -217,7 +251,8 @@ Json runtime_side_in_process(const VerifyOptions& options, const std::string& mo
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   const pid_t child = ::fork();
-  if (child < 0) fail(ErrorCode::kIo, "verify: cannot start a process for {}: {}", to_string(isa), std::strerror(errno));
+  if (child < 0)
+    fail(ErrorCode::kIo, "verify: cannot start a process for {}: {}", to_string(isa), std::strerror(errno));
   if (child == 0) {
     ::execv("/proc/self/exe", arguments.data());
     ::_exit(127);
@@ -234,8 +269,10 @@ Json runtime_side_in_process(const VerifyOptions& options, const std::string& mo
   return result;
 }
 
-/// Compares the examined images code by code; fills `first` with the first difference in network order of the first such image.
-uint64_t count_wrong_codes(const program::Program& program, const Images& images, const Json& examined, Isa isa, Json& first) {
+/// Compares the examined images code by code; fills `first` with the first difference in network order of the
+/// first such image.
+uint64_t count_wrong_codes(const program::Program& program, const Images& images, const Json& examined,
+                           Isa isa, Json& first) {
   if (examined.empty()) return 0;
   train::ExactEvaluator exact(program);
   const auto ids = code_tensors(program);
@@ -252,7 +289,9 @@ uint64_t count_wrong_codes(const program::Program& program, const Images& images
         if (!first.is_null()) continue;
         for (const program::Op& op : program.ops) {
           if (std::find(op.outputs.begin(), op.outputs.end(), ids[t]) == op.outputs.end()) continue;
-          first = {{"isa", to_string(isa)}, {"image", image}, {"layer", op.name}, {"element", i}, {"training", want[i]}, {"runtime", i < found.size() ? Json(found[i]) : Json()}};
+          first = {{"isa", to_string(isa)}, {"image", image},
+                   {"layer", op.name},      {"element", i},
+                   {"training", want[i]},   {"runtime", i < found.size() ? Json(found[i]) : Json()}};
         }
       }
     }
@@ -276,10 +315,14 @@ void run_verify(const VerifyOptions& options) {
   std::vector<Isa> isas = available_isas();
   if (!options.machine.isa.empty()) isas = {options.machine.resolved_isa()};
   const Images images = load_images(options, program);
-  const std::string side_file = (std::filesystem::temp_directory_path() / fmt::format("bitstrata-verify-{}", ::getpid())).string();
+  const std::string side_file =
+      (std::filesystem::temp_directory_path() / fmt::format("bitstrata-verify-{}", ::getpid())).string();
   struct Cleanup {
     std::string path;
-    ~Cleanup() { std::error_code ignored; std::filesystem::remove(path, ignored); }
+    ~Cleanup() {
+      std::error_code ignored;
+      std::filesystem::remove(path, ignored);
+    }
   } cleanup{side_file};
   write_side(side_file, training_side(options, program, images));
   Json first, per_isa = Json::array();
@@ -290,17 +333,27 @@ void run_verify(const VerifyOptions& options) {
     const uint64_t codes = count_wrong_codes(program, images, result.at("examined"), isa, first);
     wrong_predictions += predictions;
     wrong_codes += codes;
-    per_isa.push_back({{"isa", to_string(isa)}, {"mismatched_predictions", predictions}, {"mismatched_images", result.at("wrong_images")}, {"mismatched_codes", codes},
+    per_isa.push_back({{"isa", to_string(isa)},
+                       {"mismatched_predictions", predictions},
+                       {"mismatched_images", result.at("wrong_images")},
+                       {"mismatched_codes", codes},
                        {"kernels", result.at("kernels")}});
     if (!options.output.json) {
-      write_stdout(fmt::format("{:<7} {} images, {} mismatched predictions, {} mismatched codes\n", to_string(isa), images.indices.size(), predictions, codes));
+      write_stdout(fmt::format("{:<7} {} images, {} mismatched predictions, {} mismatched codes\n",
+                               to_string(isa), images.indices.size(), predictions, codes));
     }
   }
   if (options.output.json) {
-    write_json({{"images", images.indices.size()}, {"mismatched_predictions", wrong_predictions}, {"mismatched_codes", wrong_codes}, {"first_difference", first}, {"isas", per_isa}});
+    write_json({{"images", images.indices.size()},
+                {"mismatched_predictions", wrong_predictions},
+                {"mismatched_codes", wrong_codes},
+                {"first_difference", first},
+                {"isas", per_isa}});
   }
   if (wrong_predictions + wrong_codes > 0) {
-    fail(ErrorCode::kJobFailed, "verify: {} differs from the training arithmetic: {} predictions and {} codes; first: {}", model, wrong_predictions, wrong_codes, first.dump());
+    fail(ErrorCode::kJobFailed,
+         "verify: {} differs from the training arithmetic: {} predictions and {} codes; first: {}", model,
+         wrong_predictions, wrong_codes, first.dump());
   }
 }
 
@@ -309,7 +362,9 @@ void run_verify(const VerifyOptions& options) {
 void add_verify(CLI::App& app) {
   auto options = std::make_shared<VerifyOptions>();
   CLI::App& command = *app.add_subcommand("verify", train_command_description("verify"));
-  command.add_option("model", options->model, "Folder of a finished job, or a .bst")->type_name("DIR|MODEL.bst")->required();
+  command.add_option("model", options->model, "Folder of a finished job, or a .bst")
+      ->type_name("DIR|MODEL.bst")
+      ->required();
   command.add_option("--images", options->images, "Compare this many test images (default: all)");
   add_data_options(command, options->data);
   add_machine_options(command, options->machine);
@@ -325,7 +380,10 @@ void add_verify(CLI::App& app) {
   add_data_options(hidden, runtime->data);
   add_machine_options(hidden, runtime->machine);
   add_output_options(hidden, runtime->output);
-  hidden.callback([runtime] { catch_interrupts(); run_runtime_side(*runtime); });
+  hidden.callback([runtime] {
+    catch_interrupts();
+    run_runtime_side(*runtime);
+  });
 }
 
 }  // namespace bitstrata::cli

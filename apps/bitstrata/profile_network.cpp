@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <numeric>
 
 #include "buffers.h"
+#include "common/host.h"
 #include "common/progress.h"
 #include "compile/lower.h"
 #include "core/error.h"
@@ -19,15 +19,6 @@
 
 namespace bitstrata::cli {
 namespace {
-
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const auto colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
 
 /// The type of codes of `base` at other bits, over the same range.
 quant::CodeType type_with_bits(const quant::CodeType& base, int bits) {

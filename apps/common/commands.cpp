@@ -11,6 +11,7 @@ constexpr TrainCommand kTrainCommands[] = {
     {"search", "First stage of compress: bits for every layer, as plan.json"},
     {"finetune", "Second stage: train at the bits of a plan"},
     {"compile", "Third stage: pack a fine-tuned network as model.bst"},
+    {"compare", "Run search methods side by side and tabulate accuracy, size and cost"},
     {"verify", "Compare the runtime with the training arithmetic, code for code"},
 };
 

@@ -10,13 +10,13 @@ import re
 import sys
 from pathlib import Path
 
-ORDER = ["core", "quant", "program", "kernels", "format", "runtime", "graph", "onnx", "plan", "compile", "data", "train",
+ORDER = ["core", "quant", "program", "kernels", "format", "runtime", "graph", "onnx", "plan", "search", "compile", "data", "train", "evaluators",
          "apps/common", "apps/bitstrata", "apps/bitstrata-train"]
 # Pairs (from, to) that the order alone would allow.
 EXCEPTIONS = {("plan", "onnx"), ("apps/common", "train"), ("apps/bitstrata", "train"), ("apps/bitstrata-train", "apps/bitstrata")}
-ONLY = {"data": {"core"}}
+ONLY = {"data": {"core"}, "search": {"core", "quant", "graph", "plan"}}
 HEAVY = {
-    "LibTorch": (re.compile(r"^(torch|ATen|c10|caffe2)/"), {"train", "apps/bitstrata-train"}),
+    "LibTorch": (re.compile(r"^(torch|ATen|c10|caffe2)/"), {"train", "evaluators", "apps/bitstrata-train"}),
     "ONNX": (re.compile(r"^onnx/"), {"onnx"}),
     "protobuf": (re.compile(r"^google/protobuf/"), {"onnx"}),
 }
