@@ -19,6 +19,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
+/// Peak learning rate of weights in a search: that of fine-tuning at about 3 bits.
+constexpr double kSearchRate = 0.005;
+
 /// A search with everything it works on. Its parts refer to each other, so it stays where it is.
 class RunningSearch {
  public:
@@ -72,7 +75,9 @@ evaluators::Setting RunningSearch::make_setting(Job& job, const Workbench& bench
   setting.calibration_images = options.calibration_images;
   train::TrainOptions defaults;
   defaults.distill_weight = 0.5;
+  defaults.learning_rate = kSearchRate;
   setting.training = resolve_training(options.training, defaults, *bench.dataset, options.seed);
+  if (options.search.learning_rate) setting.training.learning_rate = *options.search.learning_rate;
   setting.seed = options.seed;
   return setting;
 }

@@ -54,7 +54,7 @@ search::CcqOptions ccq_options(const SearchArguments& a, const evaluators::Setti
   options.recovery_epochs = 0.1;
   options.final_epochs = 1;
   options.seed = setting.seed;
-  options.high_rate = a.learning_rate.value_or(setting.training.learning_rate);
+  options.high_rate = setting.training.learning_rate;
   options.low_rate = options.high_rate / 10;
   take(a.eta, options.eta);
   take(a.recovery_epochs, options.recovery_epochs);
@@ -68,8 +68,8 @@ search::EbsOptions ebs_options(const SearchArguments& a, const evaluators::Setti
   options.epochs = 2;
   options.seed = setting.seed;
   options.gumbel = a.gumbel;
+  options.weights_rate = setting.training.learning_rate;
   take(a.epochs, options.epochs);
-  take(a.learning_rate, options.weights_rate);
   return options;
 }
 
