@@ -42,6 +42,15 @@ class Origins {
   std::map<std::string, size_t> layers_;
 };
 
+/// The value that data movement with one input made `value` from.
+ValueId unmoved(const graph::Graph& graph, ValueId value) {
+  const graph::NodeId id = graph::producer(graph, value);
+  if (id < 0) return value;
+  const graph::Node& node = graph.nodes[static_cast<size_t>(id)];
+  return graph::is_data_movement(node.kind) && node.inputs.size() == 1 ? unmoved(graph, node.inputs[0])
+                                                                       : value;
+}
+
 Tensor squared_distance(const Tensor& a, const Tensor& b, double unit) {
   return (a - b).square().mean() / (unit * unit);
 }
@@ -80,7 +89,7 @@ LayerTerms::LayerTerms(const graph::Graph& graph, const search::Space& space)
       const ValueId value = node.inputs[i];
       if (graph.values[static_cast<size_t>(value)].is_constant()) continue;
       if (role != EdgeRole::kLayerInput && role != EdgeRole::kStream) continue;
-      const bool compared = !plan::is_graph_input(graph, value) && seen.insert(value).second;
+      const bool compared = !plan::is_graph_input(graph, value) && seen.insert(unmoved(graph, value)).second;
       edges_.push_back(
           {static_cast<graph::NodeId>(n), role, value, as_list(origins.of(value)), compared, 0, 1});
     }

@@ -54,7 +54,7 @@ class LayerTerms {
     plan::EdgeRole role;
     graph::ValueId value = -1;
     std::vector<size_t> layers;  ///< that make the value
-    bool compared = false;       ///< the first edge that reads a computed value
+    bool compared = false;       ///< the first edge that reads a computed value, moved or not
     double low = 0, high = 1;    ///< range of the quantizer
   };
 
