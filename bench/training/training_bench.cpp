@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bitstrata/measure.h"
+#include "common/host.h"
 #include "common/output.h"
 #include "common/settings.h"
 #include "core/error.h"
@@ -104,14 +105,40 @@ std::unique_ptr<train::Network> make_network(const BenchOptions& options, const 
   return network;
 }
 
-/// Largest resident set of this process so far. Unlike getrusage's, it does not count what ran before exec.
-double peak_mib() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024;
+/// What CCQ's competition costs: one probe of every layer against as many evaluations of the whole network,
+/// both on one batch.
+void measure_probes(const BenchOptions& options) {
+  torch::set_num_threads(options.machine.resolved_threads());
+  const data::Dataset dataset = random_dataset(options.batch);
+  const data::Normalization normalization = data::default_normalization(kChannels);
+  const std::unique_ptr<train::Network> network = make_network(options, dataset, normalization);
+  const auto batch =
+      train::calibration_batches(dataset, data::all_indices(dataset.num_samples(data::Split::kTrain)),
+                                 normalization, options.batch, options.batch, 0);
+  std::vector<train::Network::LayerChange> changes;
+  const compile::Quantizers quantizers = network->quantizers();
+  for (const plan::LayerPlan& layer : network->plan().layers)
+    changes.push_back({layer, quantizers.layers.at(layer.name)});
+  const torch::NoGradGuard no_grad;
+  const auto timed = [](const auto& work) {
+    const auto start = Clock::now();
+    work();
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  };
+  std::vector<double> whole, round;
+  for (int step = -1; step < std::max(1, options.steps / 4); ++step) {
+    const double evaluation_ms = timed([&] { network->forward(batch.at(0)); });
+    const double round_ms = timed([&] { network->forward_changed(batch.at(0), changes); });
+    if (step < 0) continue;  // warming up
+    whole.push_back(evaluation_ms);
+    round.push_back(round_ms);
   }
-  fail(ErrorCode::kUnsupported,
-       "/proc/self/status: found no VmHWM, the peak memory of a process; run the benchmark on Linux");
+  const double evaluation_ms = cli::quantile(whole, 0.5), round_ms = cli::quantile(round, 0.5);
+  cli::write_json(
+      {{"layers", changes.size()},
+       {"evaluation_ms", evaluation_ms},
+       {"round_ms", round_ms},
+       {"evaluations_per_layer", round_ms / evaluation_ms / static_cast<double>(changes.size())}});
 }
 
 /// The measuring process: trains for some steps and prints their times and the peak memory.
@@ -131,7 +158,7 @@ void measure_kind(const BenchOptions& options) {
     trainer.step();
     if (step >= 0) times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
   }
-  cli::write_json({{"ms", times}, {"peak_mib", peak_mib()}});
+  cli::write_json({{"ms", times}, {"peak_mib", cli::peak_memory_mib()}});
 }
 
 /// Standard output of this program run again with `arguments`.
@@ -169,22 +196,19 @@ struct Result {
   double peak_mib = 0;
 };
 
-void measure_round(const BenchOptions& options, const std::string& kind, Result& result) {
-  const Json found = Json::parse(
+/// What this program prints as a process of its own that measures `kind`.
+Json measured(const BenchOptions& options, const std::string& kind) {
+  return Json::parse(
       run_again({"training_bench", "--kind", kind, "--batch", std::to_string(options.batch), "--warm-up",
                  std::to_string(options.warm_up), "--steps", std::to_string(options.steps), "--bits",
                  std::to_string(options.bits), "--policy", options.policy, "--threads",
                  std::to_string(options.machine.resolved_threads())}));
-  for (const Json& ms : found.at("ms")) result.ms.push_back(ms.get<double>());
-  result.peak_mib = std::max(result.peak_mib, found.at("peak_mib").get<double>());
 }
 
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  }
-  return "unknown";
+void measure_round(const BenchOptions& options, const std::string& kind, Result& result) {
+  const Json found = measured(options, kind);
+  for (const Json& ms : found.at("ms")) result.ms.push_back(ms.get<double>());
+  result.peak_mib = std::max(result.peak_mib, found.at("peak_mib").get<double>());
 }
 
 void report(const BenchOptions& options, const std::array<Result, kKinds.size()>& results) {
@@ -208,8 +232,14 @@ void report(const BenchOptions& options, const std::array<Result, kKinds.size()>
   std::string text = table.to_string();
   text.pop_back();
   cli::write_stderr_line(text);
+  const Json probes = measured(options, "probe");
+  cli::write_stderr_line(
+      fmt::format("probing all {} layers of a plan: {:.1f} ms, {:.2f} evaluations per layer",
+                  probes.at("layers").get<int>(), probes.at("round_ms").get<double>(),
+                  probes.at("evaluations_per_layer").get<double>()));
   cli::write_json({{"rows", rows},
-                   {"cpu", cpu_name()},
+                   {"probe", probes},
+                   {"cpu", cli::cpu_name()},
                    {"threads", threads},
                    {"batch", options.batch},
                    {"bits", options.bits},
@@ -219,7 +249,7 @@ void report(const BenchOptions& options, const std::array<Result, kKinds.size()>
 void run(const BenchOptions& options) {
   quant::parse_policy(options.policy);
   if (!options.kind.empty()) {
-    measure_kind(options);
+    options.kind == "probe" ? measure_probes(options) : measure_kind(options);
     return;
   }
   std::array<Result, kKinds.size()> results;
