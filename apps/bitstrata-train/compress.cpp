@@ -33,7 +33,7 @@ void add_job_options(CLI::App& app, JobOptions& o) {
   app.add_option("model", o.model, "Float network, .onnx")->type_name("MODEL")->required();
   app.add_option("--out", o.out, "Folder for the results")->type_name("DIR")->required();
   add_data_options(app, o.data);
-  app.add_option("--seed", o.seed, "Seed of everything random")->capture_default_str();
+  app.add_option("--seed", o.seed, "Seed of everything random")->take_last()->capture_default_str();
   app.add_option("--device", o.device, "cpu or cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
