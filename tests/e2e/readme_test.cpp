@@ -31,7 +31,7 @@ void run_commands(const std::vector<std::string>& commands, const TemporaryFolde
   const auto here = [&](const std::string& word) -> std::string {
     if (word == "folder:DIR") return "digits";
     if (word == "cat.png") return folder / "cat.npy";
-    if (word == "model.onnx" || word == "table.json" || word.starts_with("job")) return folder / word;
+    if (word == "model.onnx" || word.starts_with("table") || word.starts_with("job")) return folder / word;
     return word;
   };
   for (const std::string& command : commands) {
@@ -64,6 +64,14 @@ TEST(LatencyDocument, EveryCommandShownRuns) {
                        folder / "job", "--quiet"}).status, 0);
   const auto commands = commands_of("docs/latency.md");
   ASSERT_EQ(commands.size(), 3u);
+  run_commands(commands, folder);
+}
+
+TEST(SearchDocument, EveryCommandShownRuns) {
+  const TemporaryFolder folder;
+  train_model(folder);
+  const auto commands = commands_of("docs/search.md");
+  ASSERT_EQ(commands.size(), 1u);
   run_commands(commands, folder);
 }
 
