@@ -140,44 +140,45 @@ double Sensitivities::output_sqnr(size_t layer, BitPair bits) {
 }
 
 double Sensitivities::hessian_trace(size_t layer) {
-  if (traces_.empty()) traces_ = measure_traces();
-  return traces_.at(layer);
+  while (!refine_traces()) {
+  }
+  const auto weights = static_cast<double>(measure_.setting().space.layers.at(layer).weights);
+  return trace_sums_.at(layer) / draws_ / weights;
 }
 
-std::vector<double> Sensitivities::measure_traces() const {
+bool Sensitivities::refine_traces() {
+  if (traces_done_) return true;
   const Setting& setting = measure_.setting();
   train::Network network(setting.graph, float_plan(), {}, setting.device);
   const std::vector<Tensor> weights = network.parameter_groups().weights;  // in the order of the space
   const data::BatchFiller filler(*setting.dataset, data::Split::kTrain, setting.normalization, 0);
   std::vector<int64_t> chosen = data::shuffled(setting.holdout.train, setting.seed, kSignStream);
   chosen.resize(std::min(chosen.size(), static_cast<size_t>(options_.hessian_images)));
-  std::vector<double> sums(weights.size(), 0.0), means(weights.size(), 0.0);
-  for (int draw = 0; draw < options_.max_draws; ++draw) {
-    std::vector<Tensor> vectors;
-    for (size_t l = 0; l < weights.size(); ++l)
-      vectors.push_back(random_signs(weights[l], setting.seed, static_cast<uint64_t>(draw), l));
-    for (size_t begin = 0; begin < chosen.size(); begin += static_cast<size_t>(options_.hessian_batch)) {
-      const size_t count = std::min(chosen.size() - begin, static_cast<size_t>(options_.hessian_batch));
-      const auto [x, labels] =
-          train::plain_batch(filler, *setting.dataset, std::span(chosen).subspan(begin, count));
-      const std::vector<double> forms =
-          quadratic_forms(network, weights, vectors, x.to(setting.device), labels.to(setting.device));
-      const double share = static_cast<double>(count) / static_cast<double>(chosen.size());
-      for (size_t l = 0; l < weights.size(); ++l) sums[l] += share * forms[l];
-    }
-    double change = 0, size = 0;
-    for (size_t l = 0; l < weights.size(); ++l) {
-      const double mean = sums[l] / (draw + 1);
-      change += std::fabs(mean - means[l]);
-      size += std::fabs(mean);
-      means[l] = mean;
-    }
-    if (!std::isfinite(size))
-      fail(ErrorCode::kBadInput, "sensitivity: the loss has no finite second derivatives on this data");
-    if (change < options_.tolerance * size) break;
+  trace_sums_.resize(weights.size(), 0.0);
+  const std::vector<double> before = trace_sums_;
+  std::vector<Tensor> vectors;
+  for (size_t l = 0; l < weights.size(); ++l)
+    vectors.push_back(random_signs(weights[l], setting.seed, static_cast<uint64_t>(draws_), l));
+  for (size_t begin = 0; begin < chosen.size(); begin += static_cast<size_t>(options_.hessian_batch)) {
+    const size_t count = std::min(chosen.size() - begin, static_cast<size_t>(options_.hessian_batch));
+    const auto [x, labels] =
+        train::plain_batch(filler, *setting.dataset, std::span(chosen).subspan(begin, count));
+    const std::vector<double> forms =
+        quadratic_forms(network, weights, vectors, x.to(setting.device), labels.to(setting.device));
+    const double share = static_cast<double>(count) / static_cast<double>(chosen.size());
+    for (size_t l = 0; l < weights.size(); ++l) trace_sums_[l] += share * forms[l];
   }
-  for (size_t l = 0; l < weights.size(); ++l) means[l] /= static_cast<double>(weights[l].numel());
-  return means;
+  double change = 0, size = 0;
+  for (size_t l = 0; l < weights.size(); ++l) {
+    const double mean = trace_sums_[l] / (draws_ + 1);
+    change += std::fabs(mean - (draws_ == 0 ? 0.0 : before[l] / draws_));
+    size += std::fabs(mean);
+  }
+  if (!std::isfinite(size))
+    fail(ErrorCode::kBadInput, "sensitivity: the loss has no finite second derivatives on this data");
+  ++draws_;
+  traces_done_ = draws_ >= options_.max_draws || change < options_.tolerance * size;
+  return traces_done_;
 }
 
 std::string Sensitivities::description() const {
@@ -194,8 +195,9 @@ std::string Sensitivities::save() const {
   Json sqnr = Json::array();
   for (const auto& [key, db] : sqnr_)
     sqnr.push_back({key.first, key.second.weight, key.second.activation, db});
-  return Json{{"kind", "sensitivities"}, {"of", description()}, {"traces", traces_}, {"sqnr", sqnr}}.dump(
-      -1, ' ', true, Json::error_handler_t::replace);
+  return Json{{"kind", "sensitivities"}, {"of", description()},         {"trace_sums", trace_sums_},
+              {"draws", draws_},         {"traces_done", traces_done_}, {"sqnr", sqnr}}
+      .dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
 void Sensitivities::restore(const std::string& state) {
@@ -206,16 +208,22 @@ void Sensitivities::restore(const std::string& state) {
       fail(ErrorCode::kBadInput,
            "search checkpoint: it belongs to another network or other options; start without --resume");
     }
-    const auto traces = saved.at("traces").get<std::vector<double>>();
-    const size_t layers = measure_.setting().space.layers.size();
-    if (!traces.empty() && traces.size() != layers)
-      fail(ErrorCode::kCorruptFile, "search checkpoint: found {} traces, expected {}", traces.size(), layers);
+    const auto sums = saved.at("trace_sums").get<std::vector<double>>();
+    const int draws = saved.at("draws").get<int>();
+    const bool traces_done = saved.at("traces_done").get<bool>();
+    const size_t expected = draws > 0 ? measure_.setting().space.layers.size() : 0;
+    if (draws < 0 || sums.size() != expected || (traces_done && draws == 0)) {
+      fail(ErrorCode::kCorruptFile, "search checkpoint: found {} traces after {} draws, expected {}",
+           sums.size(), draws, expected);
+    }
     std::map<std::pair<size_t, BitPair>, double> sqnr;
     for (const Json& entry : saved.at("sqnr")) {
       const BitPair bits{entry.at(1).get<int>(), entry.at(2).get<int>()};
       sqnr[{entry.at(0).get<size_t>(), bits}] = entry.at(3).get<double>();
     }
-    traces_ = traces;
+    trace_sums_ = sums;
+    draws_ = draws;
+    traces_done_ = traces_done;
     sqnr_ = std::move(sqnr);
   } catch (const Json::exception& error) {
     fail(ErrorCode::kCorruptFile, "search checkpoint: the sensitivities cannot be read: {}",

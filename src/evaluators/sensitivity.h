@@ -41,6 +41,8 @@ class Sensitivities : public search::SensitivityEvaluator {
   /// block as its mean, since the signs of other layers are independent of v_l's. The first call measures
   /// them all. Hv by differentiating twice, running batch-norm statistics.
   double hessian_trace(size_t layer) override;
+  /// One random vector.
+  bool refine_traces() override;
 
   std::string save() const override;
   void restore(const std::string& state) override;
@@ -52,7 +54,6 @@ class Sensitivities : public search::SensitivityEvaluator {
   const WeightFigures& weights_at(size_t layer, int bits);
   const graph::Node& node_of(size_t layer) const;
   plan::Plan float_plan() const;
-  std::vector<double> measure_traces() const;
   std::string description() const;
 
   const Measure& measure_;
@@ -60,7 +61,10 @@ class Sensitivities : public search::SensitivityEvaluator {
   std::map<std::pair<size_t, int>, WeightFigures> weights_;
   std::map<std::pair<size_t, search::BitPair>, double> sqnr_;
   std::vector<torch::Tensor> images_, float_logits_;  ///< of the SQNR; empty before its first use
-  std::vector<double> traces_;  ///< over the number of weights; empty before the first use
+  // Traces: sums over `draws_` random vectors of v_l . (Hv)_l, one per layer.
+  std::vector<double> trace_sums_;
+  int draws_ = 0;
+  bool traces_done_ = false;
 };
 
 }  // namespace bitstrata::evaluators

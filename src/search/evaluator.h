@@ -97,6 +97,8 @@ class SensitivityEvaluator : public Evaluator {
   virtual double weight_error(size_t layer, int bits) = 0;
   /// Mean Hutchinson estimate of the trace of the loss Hessian of a layer's weights, divided by the number of weights (methods.md sheet 21).
   virtual double hessian_trace(size_t layer) = 0;
+  /// A piece of the work on the traces of all layers, seconds long. True once hessian_trace answers at once.
+  virtual bool refine_traces() = 0;
   /// Signal to quantization noise in dB at the network's output, the rest of the network float (sheet 27).
   virtual double output_sqnr(size_t layer, BitPair bits) = 0;
   /// Entropy in bits of a layer's weight codes (sheet 25).

@@ -187,6 +187,7 @@ void TableSearch::step(Archive& archive) {
   if (finished_) return;
   if (!complete()) {
     const Entry& entry = entries_[values_.size()];
+    if (entry.bits.weight == 0 && !evaluator_->refine_traces()) return;
     const double measured = measure(entry);
     if (!std::isfinite(measured)) {
       fail(ErrorCode::kBadInput,

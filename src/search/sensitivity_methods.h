@@ -13,8 +13,8 @@ namespace bitstrata::search {
 
 /// Where a TableSearch takes its table from.
 enum class Sensitivity {
-  kHawq,  ///< Hessian trace per weight * squared weight error (HAWQ-V2, methods.md sheet 21); a negative
-          ///< trace counts as 0
+  kHawq,  ///< Hessian trace per weight * squared weight error (HAWQ-V2, methods.md sheet 21); of a
+          ///< negative trace its size
   kSqnr,  ///< signal to quantization noise at the output (AIMET's list, sheet 27)
   kEagl,  ///< entropy of the weight codes lost against the most bits (EAGL, sheet 25)
 };
@@ -37,7 +37,8 @@ class TableSearch final : public Method {
 
   const char* name() const noexcept override;
   bool finished() const override { return finished_; }
-  /// One table entry, or one plan and its evaluation. kBadInput when an entry is not finite.
+  /// One table entry or a piece of the traces, or one plan and its evaluation. kBadInput when an entry is not
+  /// finite.
   void step(Archive& archive) override;
   Status status() const override;
   /// Traces per weight, SQNR at the fewest bits (negated), or entropies at the most bits. Empty until the

@@ -197,6 +197,27 @@ TEST(Sensitivities, TraceDoesNotDependOnTheBatchesOfImages) {
                 1e-3 * std::fabs(whole.tables().hessian_trace(l)) + 1e-7);
 }
 
+TEST(Sensitivities, TracesGoOnBetweenDraws) {
+  SensitivityOptions options;
+  options.max_draws = 4;
+  options.tolerance = 0;
+  options.hessian_images = 40;
+  Job whole(lenet(), options);
+  const double trace = whole.tables().hessian_trace(1);
+  std::string state = Job(lenet(), options).tables().save();
+  int draws = 0;
+  for (bool done = false; !done; ++draws) {
+    Job part(lenet(), options);
+    part.tables().restore(state);
+    done = part.tables().refine_traces();
+    state = part.tables().save();
+  }
+  EXPECT_EQ(draws, 4);
+  Job last(lenet(), options);
+  last.tables().restore(state);
+  EXPECT_EQ(last.tables().hessian_trace(1), trace);
+}
+
 TEST(Sensitivities, SavedTablesAreNotMeasuredAgain) {
   SensitivityOptions options;
   options.max_draws = 2;

@@ -25,7 +25,13 @@ class Network final : public TableNetwork<SensitivityEvaluator> {
     note("error " + std::to_string(layer) + " " + std::to_string(bits));
     return static_cast<double>(layer + 1) * std::pow(4, -bits);
   }
+  bool refine_traces() override {
+    if (steps_ == 3) return true;
+    note("refine " + std::to_string(++steps_));
+    return steps_ == 3;
+  }
   double hessian_trace(size_t layer) override {
+    EXPECT_EQ(steps_, 3) << "the traces are not refined yet";
     note("trace " + std::to_string(layer));
     return layer == negative_layer ? -1 : noise(layer);
   }
@@ -114,6 +120,7 @@ TEST(Hawq, FindsTheLeastSumOfTraceTimesError) {
     const SearchRun found = run(space, Sensitivity::kHawq);
     EXPECT_EQ(found.plan, best);
     EXPECT_EQ(count(found.calls, "trace"), 5u);
+    EXPECT_EQ(count(found.calls, "refine"), 3u);
     EXPECT_EQ(count(found.calls, "error"), 20u);
     EXPECT_EQ(count(found.calls, "evaluate"), 1u);
     EXPECT_EQ(std::set<std::string>(found.calls.begin(), found.calls.end()).size(), found.calls.size());
