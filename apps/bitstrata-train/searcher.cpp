@@ -49,6 +49,17 @@ class CcqSearcher : public Pair<evaluators::Trainable> {
   const train::Network* trained() const override { return &evaluator_.network(); }
 };
 
+/// A method whose progress counts mini-batches.
+template <typename EvaluatorType>
+class CountingSearcher : public Pair<EvaluatorType> {
+ public:
+  using Pair<EvaluatorType>::Pair;
+  double epochs() const override {
+    return static_cast<double>(this->method_->status().done) /
+           static_cast<double>(this->evaluator_.steps_per_epoch());
+  }
+};
+
 search::CcqOptions ccq_options(const SearchArguments& a, const evaluators::Setting& setting) {
   search::CcqOptions options;
   options.recovery_epochs = 0.1;
@@ -156,13 +167,14 @@ std::unique_ptr<Searcher> make_searcher(const SearchArguments& a, const Measure&
     const auto method = [&](evaluators::MixtureEvaluator& e) {
       return std::make_unique<search::Ebs>(space, e, ebs_options(a, setting));
     };
-    return std::make_unique<Pair<evaluators::MixtureEvaluator>>(method, measure, teacher);
+    return std::make_unique<CountingSearcher<evaluators::MixtureEvaluator>>(method, measure, teacher);
   }
   if (a.method == "pdq") {
     const auto method = [&](evaluators::Constrained& e) {
       return std::make_unique<search::Pdq>(space, e, pdq_options(a, space));
     };
-    return std::make_unique<Pair<evaluators::Constrained>>(method, measure);
+    if (!a.duals.empty()) return std::make_unique<Pair<evaluators::Constrained>>(method, measure);
+    return std::make_unique<CountingSearcher<evaluators::Constrained>>(method, measure);
   }
   fail(ErrorCode::kInvalidArgument, "--method: found '{}', expected one of {}", printable(a.method),
        fmt::join(method_names(), ", "));

@@ -68,6 +68,9 @@ TEST_P(EveryMethod, MeetsASizeTargetWithARealNetwork) {
   EXPECT_GT(summary.at("accuracy").get<double>(), 0.8);
   EXPECT_GE(summary.at("search_seconds").get<double>(), 0);
   EXPECT_GT(summary.at("peak_mib").get<double>(), 10);
+  const std::string method = GetParam();
+  const bool trains = method == "ccq" || method == "ebs" || method == "pdq";
+  EXPECT_EQ(summary.at("search_epochs").get<double>() > 0, trains);
   EXPECT_EQ(plan.at("method"), GetParam());
   EXPECT_FALSE(pareto.at("points").empty());
 }
