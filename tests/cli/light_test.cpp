@@ -40,6 +40,7 @@ TEST(CliLight, NeverLoadsLibTorch) {
                                              {"run", model, folder / "image.npy"},
                                              {"bench", model},
                                              {"inspect", model, "--explain"},
+                                             {"export", model, "--format", "qdq", "--out", folder / "model.onnx"},
                                              {"profile", model, "--quick"}}) {
     const std::string loaded = loaded_libraries(folder, arguments);
     EXPECT_THAT(loaded, ::testing::Not(HasSubstr("libtorch"))) << ::testing::PrintToString(arguments);

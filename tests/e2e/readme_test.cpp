@@ -75,5 +75,15 @@ TEST(SearchDocument, EveryCommandShownRuns) {
   run_commands(commands, folder);
 }
 
+TEST(ExportDocument, EveryCommandShownRuns) {
+  const TemporaryFolder folder;
+  train_model(folder);
+  ASSERT_EQ(bitstrata({"compress", folder / "model.onnx", "--data", "digits", "--target", "avg-bits=4", "--epochs", "1", "--out",
+                       folder / "job", "--quiet"}).status, 0);
+  const auto commands = commands_of("docs/export.md");
+  ASSERT_EQ(commands.size(), 3u);
+  run_commands(commands, folder);
+}
+
 }  // namespace
 }  // namespace bitstrata::testing
