@@ -13,6 +13,7 @@ void add_bench(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_profile(CLI::App& app);
 void add_export(CLI::App& app);
+void add_report(CLI::App& app);
 
 /// When argv[1] is a command of bitstrata-train, replaces this process by that executable with the same
 /// arguments; returns otherwise. kNotFound when the executable is missing.

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
     add_inspect(app);
     add_profile(app);
     add_export(app);
+    add_report(app);
     add_train_commands(app);
   });
 }

@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect", "profile", "export"};
+const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect", "profile", "report", "export"};
 
 /// The names under "Subcommands:" of `bitstrata --help`.
 std::vector<std::string> listed_commands() {
@@ -29,7 +29,7 @@ TEST(CliHelp, ListsEverySubcommandWithADescription) {
   EXPECT_EQ(help.status, 0);
   EXPECT_EQ(help.err, "");
   const auto names = listed_commands();
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "profile", "export", "compress", "train",
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "profile", "report", "export", "compress", "train",
                                               "search", "finetune", "compile", "verify"}));
   for (const std::string& name : names)
     EXPECT_THAT(help.out, ::testing::ContainsRegex("\n  " + name + "  +[A-Z]"));
@@ -83,6 +83,7 @@ TEST(CliHelp, WrongUsageIsStatus2AndOneLine) {
       {"inspect"},
       {"profile", "--no-such-option"},
       {"profile", "--check"},
+      {"report"},
       {"inspect", "model.bst", "--no-such-option"},
       {"export", "model.bst", "--out", "model.onnx"},
       {"export", "model.bst", "--format", "qdq"},
