@@ -243,11 +243,11 @@ bool averages_dilated_windows(const program::Program& program) {
   });
 }
 
-/// Random programs that ONNX has a form for.
-std::vector<program::Program> random_programs() {
+/// Random programs that ONNX has a form for; inexact: some with functions too, which may yield NaN.
+std::vector<program::Program> random_programs(bool inexact) {
   std::vector<program::Program> programs;
   for (uint64_t seed = 0; programs.size() < 120; ++seed) {
-    auto program = testing::random_program(seed, {.inexact = seed % 3 == 2});
+    auto program = testing::random_program(seed, {.inexact = inexact && seed % 3 == 2});
     if (!averages_dilated_windows(program)) programs.push_back(std::move(program));
   }
   return programs;
@@ -255,7 +255,7 @@ std::vector<program::Program> random_programs() {
 
 TEST_F(ExportJudge, QdqOfRandomPrograms) {
   int count = 0;
-  for (const program::Program& program : random_programs()) {
+  for (const program::Program& program : random_programs(true)) {
     const std::string name = fmt::format("random{}", count++);
     onnx::export_qdq(program, model(name));
     expect(name, program, 3, 0);
@@ -263,9 +263,10 @@ TEST_F(ExportJudge, QdqOfRandomPrograms) {
   expect_same_values(judge());
 }
 
+/// A Quant node keeps NaN, which no code stands for.
 TEST_F(ExportJudge, QonnxOfRandomPrograms) {
   int count = 0;
-  for (const program::Program& program : random_programs()) {
+  for (const program::Program& program : random_programs(false)) {
     const std::string name = fmt::format("random{}", count++);
     onnx::export_qonnx(program, model(name));
     testing::replace_quant_nodes(model(name));
