@@ -2,6 +2,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "child.h"
 #include "commands.h"
 #include "common/commands.h"
 #include "common/host.h"
@@ -147,6 +148,8 @@ Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double 
             {"search_seconds", job.progress().search_seconds},
             {"search_epochs", job.progress().search_epochs},
             {"peak_mib", peak_memory_mib()},
+            {"cpu", cpu_name()},
+            {"threads", o.machine.resolved_threads()},
             {"version", version()},
             {"epochs", Json::array()}};
   for (const auto& epoch : job.progress().epochs) {
@@ -190,6 +193,17 @@ Json read_summary(const std::filesystem::path& path) {
   }
 }
 
+/// report.html, by the light executable. The job is done with or without it.
+void write_report(Job& job) {
+  try {
+    const int status = run_child(light_executable(), {"report", job.folder().root.string()});
+    if (status == 0) return;
+    job.log(fmt::format("warning: no report.html: 'bitstrata report' ended with status {}", status));
+  } catch (const Error& error) {
+    job.log(fmt::format("warning: no report.html: {}", error.what()));
+  }
+}
+
 void check_drop(const JobOptions& options, double float_accuracy, double accuracy) {
   for (const std::string& text : options.search.targets) {
     const plan::Target target = plan::parse_target(text);
@@ -213,6 +227,7 @@ void run_compress(const JobOptions& options) {
       std::filesystem::exists(job.folder().model())) {
     const Json done = read_summary(job.folder().summary());
     job.log("this job is done already");
+    if (!std::filesystem::exists(job.folder().report())) write_report(job);
     print(job, done);
     check_drop(options, done.at("float_accuracy").get<double>(), done.at("accuracy").get<double>());
     return;
@@ -229,6 +244,7 @@ void run_compress(const JobOptions& options) {
   write_file_atomically(job.folder().summary(), std::string_view(result.dump(2) + "\n"));
   job.log(fmt::format("packed network: {:.2f} % of {} test images", 100 * accuracy,
                       bench.dataset->num_samples(data::Split::kTest)));
+  write_report(job);
   print(job, result);
   check_drop(options, float_accuracy, accuracy);
 }

@@ -297,8 +297,8 @@ Job::Job(const JobOptions& options, const std::string& command)
     for (const auto& file :
          {folder_.options(), folder_.progress(), folder_.start_network(), folder_.start_quantizers(),
           folder_.training(), folder_.network(), folder_.quantizers(), folder_.summary(), folder_.model(),
-          folder_.log(), folder_.plan(), folder_.pareto(), folder_.search(), folder_.latency(),
-          folder_.searched_network(), folder_.searched_quantizers()}) {
+          folder_.log(), folder_.report(), folder_.plan(), folder_.pareto(), folder_.search(),
+          folder_.latency(), folder_.searched_network(), folder_.searched_quantizers()}) {
       std::error_code ignored;
       const bool is_input = !options.plan.empty() && std::filesystem::equivalent(file, options.plan, ignored);
       if (!is_input) std::filesystem::remove(file, ignored);

@@ -78,6 +78,7 @@ struct JobFolder {
   std::filesystem::path plan() const { return root / "plan.json"; }
   std::filesystem::path model() const { return root / "model.bst"; }
   std::filesystem::path summary() const { return root / "run.json"; }
+  std::filesystem::path report() const { return root / "report.html"; }
   std::filesystem::path log() const { return root / "log.txt"; }
   std::filesystem::path checkpoint() const { return root / "checkpoint"; }
   std::filesystem::path options() const { return checkpoint() / "job.json"; }  ///< what the job was asked for

@@ -163,10 +163,11 @@ void RunningSearch::restore() {
   job_.log(fmt::format("resuming the search at {} of {}", status.done, status.expected));
 }
 
+/// At every new best, because the search trains on at other bits.
 void RunningSearch::keep_trained_network() {
   const train::Network* trained = searcher_->trained();
   if (trained == nullptr || job_.options().from_float) return;
-  // A search that ended on another plan than its best has trained the wrong one.
+  std::filesystem::remove(job_.folder().searched_network());
   if (trained->plan().layers != plan().layers) return;
   write_file_atomically(job_.folder().searched_quantizers(),
                         std::string_view(compile::to_json(trained->quantizers())));
@@ -186,8 +187,10 @@ void RunningSearch::run() {
     const auto best = archive_.best();
     method.step(archive_);
     write_results();
-    if (archive_.best() && (!best || best->assignment != archive_.best()->assignment)) {
+    if (archive_.best() &&
+        (!best || best->assignment != archive_.best()->assignment || best->how != archive_.best()->how)) {
       const search::Found& found = *archive_.best();
+      keep_trained_network();
       job_.log(fmt::format("best so far: {:.2f} % held-out, {}, {}", 100 * found.score.accuracy,
                            describe(plan::figures(setting_.graph, plan())), found.how));
     }
@@ -207,7 +210,6 @@ void RunningSearch::run() {
     }
   }
   save();
-  keep_trained_network();
   write_results();
 }
 
