@@ -1,4 +1,5 @@
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -18,13 +19,17 @@ class CliSharedNetwork : public ::testing::Test {
     if (std::string_view(BITSTRATA_SANITIZE) != "") GTEST_SKIP() << "takes minutes under sanitizers";
     images_ = std::filesystem::path(BITSTRATA_BINARY_DIR) / "cifar10-test";
     network_ = shared_folder() / "models" / "resnet20-cifar10.onnx";
-    if (std::filesystem::exists(images_ / "complete")) return;
-    std::filesystem::create_directories(images_);
+    if (std::filesystem::exists(images_)) return;
+    // Each test is a process, and they run side by side: unpack elsewhere, then rename.
+    const std::filesystem::path unpacked = images_.string() + "." + std::to_string(getpid());
+    std::filesystem::create_directories(unpacked);
     const auto archive = shared_folder() / "data" / "cifar10-jpeg.tar.zst";
     const Finished tar = run_process("/usr/bin/tar", {"--zstd", "-xf", archive.string(), "-C",
-                                                      images_.string(), "--wildcards", "*test/*"});
+                                                      unpacked.string(), "--wildcards", "*test/*"});
     ASSERT_EQ(tar.status, 0) << tar.err;
-    std::filesystem::create_directory(images_ / "complete");
+    std::error_code lost;  // another test was first
+    std::filesystem::rename(unpacked, images_, lost);
+    if (lost) std::filesystem::remove_all(unpacked);
   }
 
   /// The folder that has test/CLASS/*.

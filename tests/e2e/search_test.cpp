@@ -119,7 +119,8 @@ TEST_F(Searches, ATargetThatNoPlanMeetsLeavesTheNearest) {
       bitstrata(compress("far", {"--method", "hawq", "--bits", "3,4", "--target", "size=20x"}));
   expect_one_line_error(run, 1);
   EXPECT_THAT(run.err, HasSubstr("nearest"));
-  for (const Json& layer : read_json(path("far") + "/plan.json").at("layers"))
+  const Json plan = read_json(path("far") + "/plan.json");
+  for (const Json& layer : plan.at("layers"))
     EXPECT_EQ(layer.at("weight_bits"), 3);
 }
 
@@ -138,7 +139,8 @@ TEST_F(Searches, LatencyTargetsUseATableOfTheSamePolicy) {
                                          "--target", "latency=1000ms", "--latency", table};
   const Finished run = bitstrata(compress("table-lsq", options));
   ASSERT_EQ(run.status, 0) << run.err;
-  for (const Json& point : read_json(path("table-lsq") + "/pareto.json").at("points"))
+  const Json pareto = read_json(path("table-lsq") + "/pareto.json");
+  for (const Json& point : pareto.at("points"))
     EXPECT_GT(point.at("latency_ms").get<double>(), 0);
   std::vector<std::string> other = options;
   other.insert(other.end(), {"--policy", "dorefa"});

@@ -77,7 +77,8 @@ TEST(Report, SaysNothingOfTargetsThatItCannotKnow) {
   folder.plan["targets"] = {"latency=2ms", "latency=0.5x", "bitops=3x3", "drop=1"};
   folder.write("plan.json", folder.plan);
   folder.remove("run.json");
-  for (const Json& target : folder.data().at("targets")) EXPECT_TRUE(target.at("met").is_null()) << target;
+  const Json data = folder.data();
+  for (const Json& target : data.at("targets")) EXPECT_TRUE(target.at("met").is_null()) << target;
 }
 
 TEST(Report, TakesTimesFromTheJobsLatencyTable) {
