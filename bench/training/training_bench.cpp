@@ -281,7 +281,7 @@ int main_checked(int argc, char** argv) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--kind", options.kind, "Measure this kind in this process and print the raw times")
-      ->check(CLI::IsMember({"float", "qat", "ebs"}));
+      ->check(CLI::IsMember({"float", "qat", "ebs", "probe"}));
   cli::add_threads_option(app, options.machine);
   app.add_flag_callback(
       "--quick", [&] { options.batch = 8, options.warm_up = 1, options.steps = 2, options.rounds = 1; },
