@@ -1,6 +1,7 @@
 #include "child.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,10 @@ int run_child(const std::filesystem::path& executable, const std::vector<std::st
   const pid_t child = fork();
   if (child < 0) fail(ErrorCode::kIo, "cannot start {}: {}", executable.string(), std::strerror(errno));
   if (child == 0) {
+    // Ctrl-C reaches all of a terminal's group, and a second signal would end the child before it has saved:
+    // this process alone passes it on.
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     const int null = open("/dev/null", O_WRONLY);
     if (null >= 0) dup2(null, STDOUT_FILENO);
     execv(executable.c_str(), argv.data());

@@ -7,8 +7,8 @@
 namespace bitstrata::cli {
 
 /// Runs another program and waits for it; standard output goes to /dev/null, the rest is inherited. An
-/// interrupt of this process is passed on as SIGTERM. Returns the exit status, or 128 + the signal that ended
-/// it. kIo when it cannot be started.
+/// interrupt or the death of this process is passed on as SIGTERM. Returns the exit status, or 128 + the
+/// signal that ended it. kIo when it cannot be started.
 int run_child(const std::filesystem::path& executable, const std::vector<std::string>& arguments);
 
 /// This executable, and the light one that belongs to it. kNotFound when the latter is missing.

@@ -16,14 +16,14 @@ bool needs_latency(const SearchArguments& search) {
   });
 }
 
-/// One thread and one image, as `bitstrata bench` measures by default.
+/// One thread and one image, whatever the job itself trains with.
 void measure(Job& job) {
   const auto bits = fmt::format("{}", fmt::join(job.options().search.bits, ","));
   job.log("measuring the latency of every layer on this machine");
-  const int status =
-      run_child(light_executable(), {"profile", job.options().model, "--bits",
-                                     bits.find('8') == std::string::npos ? bits + ",8" : bits, "--policy",
-                                     job.options().policy, "--out", job.folder().latency().string()});
+  const int status = run_child(
+      light_executable(),
+      {"profile", job.options().model, "--bits", bits.find('8') == std::string::npos ? bits + ",8" : bits,
+       "--policy", job.options().policy, "--threads", "1", "--out", job.folder().latency().string()});
   if (status != 0)
     fail(ErrorCode::kJobFailed, "measuring latencies failed with status {}; its message is above", status);
 }

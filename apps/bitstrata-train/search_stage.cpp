@@ -186,9 +186,9 @@ void RunningSearch::run() {
   while (!method.finished()) {
     const auto best = archive_.best();
     method.step(archive_);
-    write_results();
-    if (archive_.best() &&
-        (!best || best->assignment != archive_.best()->assignment || best->how != archive_.best()->how)) {
+    const bool new_best = archive_.best() && (!best || best->assignment != archive_.best()->assignment ||
+                                              best->how != archive_.best()->how);
+    if (new_best) {
       const search::Found& found = *archive_.best();
       keep_trained_network();
       job_.log(fmt::format("best so far: {:.2f} % held-out, {}, {}", 100 * found.score.accuracy,
@@ -197,12 +197,14 @@ void RunningSearch::run() {
     const auto status = method.status();
     progress.update(static_cast<uint64_t>(std::min(status.done, status.expected)), status.text);
     const bool out_of_time = archive_.best() && job_.out_of_time(share);
-    if (interrupted() || out_of_time ||
+    // Before plan.json, so that a job killed now never goes back to a worse plan.
+    if (new_best || interrupted() || out_of_time ||
         std::chrono::duration<double>(Clock::now() - last_save).count() >
             job_.options().training.checkpoint_seconds) {
       save();
       last_save = Clock::now();
     }
+    write_results();
     if (interrupted()) fail(ErrorCode::kInterrupted, "interrupted; {}", job_.resume_hint());
     if (out_of_time) {
       job_.log("the time budget ends the search early");
