@@ -42,6 +42,15 @@ struct ConvProblem {
 /// could reach 2^31 (kUnsupported). select_conv and explain_conv call it.
 void validate(const ConvProblem& problem);
 
+/// Takes finished accumulators while they are in the first caches.
+struct PixelSink {
+  const void* self;
+  /// Pixels [first, first + count) of image `image`, acc: [count, oc], valid during the call only. Called
+  /// from several threads at once, `thread` in [0, threads) telling them apart.
+  void (*take)(const void* self, int image, int64_t first, int count, const int32_t* acc,
+               int thread) noexcept;
+};
+
 /// One layer made ready for one kernel: owns the weights in the kernel's own layout. Immutable after
 /// construction, so any number of threads may call run() at once with their own buffers.
 class ConvKernel {
@@ -53,6 +62,10 @@ class ConvKernel {
   /// src: [n, ih, iw, ic] codes, acc: [n, oh, ow, oc], both dense and 64-byte aligned. Runs on up to
   /// `threads` OpenMP threads.
   virtual void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept = 0;
+  /// True when stream() is there.
+  virtual bool streams() const noexcept { return false; }
+  /// As run(), but hands every output pixel to `sink` once instead of storing it. Only when streams().
+  virtual void stream(const uint8_t*, int, const PixelSink&, void*, int) const noexcept {}
   /// Bytes held for packed weights.
   virtual size_t weight_bytes() const noexcept = 0;
   /// The compiled code that run() executes, as it names itself, e.g. "highway AVX3_DL", "onednn

@@ -13,6 +13,10 @@ inline int max_threads() noexcept {
 inline int thread_index() noexcept {
   return omp_get_thread_num();
 }
+/// Threads of the parallel region that the caller is in.
+inline int team_size() noexcept {
+  return omp_get_num_threads();
+}
 
 /// Sets the number of threads of the parallel regions that the calling thread starts, and restores it at the
 /// end of the scope.
@@ -36,6 +40,9 @@ inline int max_threads() noexcept {
 }
 inline int thread_index() noexcept {
   return 0;
+}
+inline int team_size() noexcept {
+  return 1;
 }
 
 class ScopedThreads {

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+
+#include "kernels/conv.h"
+
+/// The part that kernels share which keep their own form of the input: which rows are needed when, padding,
+/// threads, and handing results on. Internal to the module.
+namespace bitstrata::kernels {
+
+/// Consecutive output rows of one image, computed together so that weights are read once for all of them.
+struct RowBand {
+  const uint8_t* const* rows;  ///< [count][kernel_h]: the prepared input row under row ky of the window
+  int count;
+  int32_t* acc;  ///< [count][ow][oc]
+};
+
+/// One layer's arithmetic on prepared input rows. Immutable, so any number of threads may use it at once.
+class RowKernel {
+ public:
+  virtual ~RowKernel() = default;
+  /// Bytes of one prepared row. Prepared rows are 64-byte aligned and 64 more bytes behind them may be read.
+  virtual size_t row_bytes() const noexcept = 0;
+  /// Makes the kernel's form of one padded input row. codes: [pad_left + iw + pad_right, ic], padding filled
+  /// in with the code of value 0; 64 bytes behind them may be read.
+  virtual void prepare(const uint8_t* codes, uint8_t* row) const noexcept = 0;
+  /// Blocks of output channels, in rising order, that compute() can be split into.
+  virtual int blocks() const noexcept = 0;
+  /// Accumulators of the channels of blocks [first, last) in all pixels of the band, nothing else. scratch:
+  /// scratch_bytes(), 64-byte aligned.
+  virtual void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept = 0;
+  /// Scratch of compute() for bands of up to `rows` output rows.
+  virtual size_t scratch_bytes(int rows) const noexcept = 0;
+  virtual size_t weight_bytes() const noexcept = 0;
+  virtual std::string implementation() const = 0;
+};
+
+/// A convolution that runs on `kernel`: every thread takes bands of output rows and keeps the prepared input
+/// rows under them in a ring, so that each is prepared once per thread and stays in its caches.
+std::unique_ptr<ConvKernel> make_row_conv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel);
+
+}  // namespace bitstrata::kernels
