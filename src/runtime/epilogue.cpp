@@ -48,6 +48,11 @@ Tiling::Tile Tiling::tile(int64_t index) const noexcept {
   return {index / tiles_per_row_ * inner_ + start, std::min(tile_elems_, inner_ - start)};
 }
 
+Tiling::Tile Tiling::within(int64_t begin, int64_t end) const noexcept {
+  const int64_t limit = tiles_per_row_ == 0 ? end : std::min(end, (begin / inner_ + 1) * inner_);
+  return {begin, std::min(tile_elems_, limit - begin)};
+}
+
 Source::Source(const Preparation& preparation, TensorId id, const Dims& dims, const Tiling& tiling)
     : ops_(&preparation.ops), inner_(tiling.inner()) {
   const program::Tensor& tensor = preparation.tensor(id);
@@ -192,6 +197,43 @@ Epilogue::Epilogue(const Preparation& preparation, const program::Op& op, Scratc
 
 void Epilogue::prepend(StepKind kind, Source source) {
   steps_.insert(steps_.begin(), PreparedStep{kind, std::move(source)});
+}
+
+bool Epilogue::requantize(const Context& context, int64_t image, Tiling::Tile tile, const int32_t* acc,
+                          const float* scale, const float* shift) const noexcept {
+  if (stores_.size() != 1 || !stores_[0].code || steps_.size() > 1) return false;
+  const quant::CodeType& code = *stores_[0].code;
+  uint8_t* target = context.data<uint8_t>(stores_[0].tensor) + image * elems_ + tile.begin;
+  const auto count = static_cast<size_t>(tile.count);
+  if (steps_.empty()) {
+    ops_->requantize(acc, scale, shift, code.inverse_scale(), code.zero, code.max_code(), target, count);
+    return true;
+  }
+  const PreparedStep& step = steps_[0];
+  if (step.kind != StepKind::kAdd) return false;
+  const uint8_t* residual = step.source->dense_codes(context, image, tile);
+  if (residual == nullptr) return false;
+  ops_->requantize_sum(acc, scale, shift, residual, step.source->code()->zero, step.source->code()->scale,
+                       code.inverse_scale(), code.zero, code.max_code(), target, count);
+  return true;
+}
+
+void Epilogue::run_scaled(const Context& context, int64_t image, int64_t begin, int64_t count,
+                          const int32_t* acc, const Source& scale, const Source& shift,
+                          int thread) const noexcept {
+  std::byte* own = context.scratch + scratch_offset_ + static_cast<size_t>(thread) * thread_bytes_;
+  auto* y = reinterpret_cast<float*>(own);
+  auto* t = reinterpret_cast<float*>(own + buffer_bytes_);
+  for (int64_t done = 0; done < count;) {
+    const Tiling::Tile tile = tiling_.within(begin + done, begin + count);
+    const float* mul = scale.values(context, image, tile, nullptr);
+    const float* add = shift.values(context, image, tile, nullptr);
+    if (!requantize(context, image, tile, acc + done, mul, add)) {
+      ops_->scale(acc + done, mul, add, y, static_cast<size_t>(tile.count));
+      finish(context, image, tile, y, t);
+    }
+    done += tile.count;
+  }
 }
 
 void Epilogue::finish(const Context& context, int64_t image, Tiling::Tile tile, float* y,

@@ -22,6 +22,8 @@ class Tiling {
   int64_t tiles() const noexcept { return tiles_; }
   Tile tile(int64_t index) const noexcept;
   int64_t inner() const noexcept { return inner_; }
+  /// The longest tile at `begin` inside [begin, end), where `end` ends a row.
+  Tile within(int64_t begin, int64_t end) const noexcept;
   int64_t max_tile_elems() const noexcept { return tile_elems_; }
 
  private:
@@ -86,18 +88,29 @@ class Epilogue {
   /// fill() for image i is its own affair.
   template <typename Fill>
   void run(const Context& context, int64_t first, int64_t count, const Fill& fill) const noexcept {
-    const int64_t tiles = tiling_.tiles();
-    const int threads = count * elems_ < kSerialElems ? 1 : threads_;
-    parallel_for(threads, count * tiles, [&](int64_t i, int thread) {
+    for_each_tile(count, [&](int64_t i, Tiling::Tile tile, int thread) {
       std::byte* own = context.scratch + scratch_offset_ + static_cast<size_t>(thread) * thread_bytes_;
       auto* y = reinterpret_cast<float*>(own);
       auto* t = reinterpret_cast<float*>(own + buffer_bytes_);
-      const int64_t image = first + i / tiles;
-      const Tiling::Tile tile = tiling_.tile(i % tiles);
-      fill(image, tile, y, own + 2 * buffer_bytes_);
-      finish(context, image, tile, y, t);
+      fill(first + i, tile, y, own + 2 * buffer_bytes_);
+      finish(context, first + i, tile, y, t);
     });
   }
+
+  /// body(image, tile, thread) for all tiles of `count` images, thread in [0, threads of the model).
+  template <typename Body>
+  void for_each_tile(int64_t count, const Body& body) const noexcept {
+    const int64_t tiles = tiling_.tiles();
+    const int threads = count * elems_ < kSerialElems ? 1 : threads_;
+    parallel_for(threads, count * tiles,
+                 [&](int64_t i, int thread) { body(i / tiles, tiling_.tile(i % tiles), thread); });
+  }
+
+  /// The values y = float32(acc) * scale + shift, then steps and stores, for `count` elements of one image
+  /// from `begin` on, whole rows of the innermost axis. acc: [count]. scale and shift: periodic. thread:
+  /// below the number of threads, to tell concurrent callers apart.
+  void run_scaled(const Context& context, int64_t image, int64_t begin, int64_t count, const int32_t* acc,
+                  const Source& scale, const Source& shift, int thread) const noexcept;
 
  private:
   struct PreparedStep {
@@ -112,6 +125,9 @@ class Epilogue {
   };
   static constexpr int64_t kSerialElems = 8192;
 
+  /// The codes of one store whose steps are none, or one addition of a tensor's codes: one pass over acc.
+  bool requantize(const Context& context, int64_t image, Tiling::Tile tile, const int32_t* acc,
+                  const float* scale, const float* shift) const noexcept;
   void finish(const Context& context, int64_t image, Tiling::Tile tile, float* y, float* t) const noexcept;
   void apply(const PreparedStep& step, const Context& context, int64_t image, Tiling::Tile tile, float* y,
              float* t) const noexcept;

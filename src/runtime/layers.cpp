@@ -61,16 +61,13 @@ class Layer : public Executor {
     const int64_t wanted =
         std::max<int64_t>(1, threads_ * kPassBytes / (out_elems_ * int64_t{sizeof(Result)}));
     pass_images_ = static_cast<int>(std::min<int64_t>(wanted, p.options.max_batch));
-    results_offset_ = scratch_.reserve(static_cast<size_t>(pass_images_ * out_elems_) * sizeof(Result));
     const Dims &in = p.tensor(input_).dims, &out = p.tensor(op.outputs[0]).dims;
     if (!std::holds_alternative<program::Linear>(op.kind) || in.size() != 3) return;
     to_rows_.emplace(in, physical_strides(in), row_major_strides(in));
     from_rows_.emplace(out, row_major_strides(out), physical_strides(out));
-    rows_offset_ = scratch_.reserve(static_cast<size_t>(pass_images_ * in_elems_) * sizeof(Input));
-    turned_offset_ = scratch_.reserve(static_cast<size_t>(pass_images_ * out_elems_) * sizeof(Result));
   }
 
-  void run(const Context& context) const noexcept final {
+  void run(const Context& context) const noexcept override {
     auto* results = reinterpret_cast<Result*>(context.scratch + results_offset_);
     for (int first = 0; first < context.n; first += pass_images_) {
       const int count = std::min(pass_images_, context.n - first);
@@ -90,6 +87,18 @@ class Layer : public Executor {
   }
 
  protected:
+  /// Memory for run() as it is here.
+  void reserve_passes() {
+    const auto reserve = [&](int64_t elems, size_t size) {
+      return scratch_.reserve(static_cast<size_t>(pass_images_ * elems) * size);
+    };
+    results_offset_ = reserve(out_elems_, sizeof(Result));
+    if (!to_rows_) return;
+    rows_offset_ = reserve(in_elems_, sizeof(Input));
+    turned_offset_ = reserve(out_elems_, sizeof(Result));
+  }
+  bool reorders() const noexcept { return to_rows_.has_value(); }
+
   virtual void compute(const Input* source, int count, Result* results,
                        std::byte* scratch) const noexcept = 0;
   virtual void finish(const Context& context, int first, int count, const Result* results) const noexcept = 0;
@@ -128,6 +137,7 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
     kernel_ = entry.make(problem, quant::unpack_codes(codes.packed, count, codes.bits), p.options.isa);
     name_ = entry.name;
     kernel_offset_ = scratch_.reserve(kernel_->scratch_bytes(pass_images_));
+    channels_ = g.oc;
 
     const Dims& out = p.tensor(op.outputs[0]).dims;
     const size_t channel_axis = std::holds_alternative<program::Conv>(op.kind) ? 0 : out.size() - 1;
@@ -140,6 +150,29 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
       epilogue_.prepend(StepKind::kAdd, std::move(shift));
       epilogue_.prepend(StepKind::kMultiply, std::move(scale));
     }
+    streams_ = scale_ && kernel_->streams() && !reorders();
+    if (!streams_) reserve_passes();
+  }
+
+  void run(const Context& context) const noexcept override {
+    if (!streams_) {
+      Layer::run(context);
+      return;
+    }
+    struct Call {
+      const CodeLayer* layer;
+      const Context* context;
+    } const call{this, &context};
+    const kernels::PixelSink sink{
+        &call,
+        [](const void* self, int image, int64_t first, int count, const int32_t* acc, int thread) noexcept {
+          const auto& [layer, running] = *static_cast<const Call*>(self);
+          const int64_t channels = layer->channels_;
+          layer->epilogue_.run_scaled(*running, image, first * channels, count * channels, acc,
+                                      *layer->scale_, *layer->shift_, thread);
+        }};
+    kernel_->stream(context.data<uint8_t>(input_), context.n, sink, context.scratch + kernel_offset_,
+                    threads_);
   }
 
   std::string kernel_name() const override { return name_; }
@@ -151,15 +184,15 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   }
 
   void finish(const Context& context, int first, int count, const int32_t* results) const noexcept override {
+    if (scale_) {
+      epilogue_.for_each_tile(count, [&](int64_t i, Tiling::Tile tile, int thread) {
+        epilogue_.run_scaled(context, first + i, tile.begin, tile.count,
+                             results + i * out_elems_ + tile.begin, *scale_, *shift_, thread);
+      });
+      return;
+    }
     epilogue_.run(context, first, count, [&](int64_t image, Tiling::Tile tile, float* y, void*) {
-      const int32_t* acc = results + (image - first) * out_elems_ + tile.begin;
-      const auto elems = static_cast<size_t>(tile.count);
-      if (scale_) {
-        ops_->scale(acc, scale_->values(context, image, tile, nullptr),
-                    shift_->values(context, image, tile, nullptr), y, elems);
-      } else {
-        ops_->convert(acc, y, elems);
-      }
+      ops_->convert(results + (image - first) * out_elems_ + tile.begin, y, static_cast<size_t>(tile.count));
     });
   }
 
@@ -167,7 +200,9 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   std::unique_ptr<kernels::ConvKernel> kernel_;
   std::string name_;
   size_t kernel_offset_ = 0;
+  int64_t channels_;
   std::optional<Source> scale_, shift_;
+  bool streams_ = false;
 };
 
 class FloatLayer final : public Layer<float, float> {
@@ -179,6 +214,7 @@ class FloatLayer final : public Layer<float, float> {
                                             g.ow, g.groups, g.window, pass_images_, threads_};
     conv_ = std::make_unique<kernels::FloatConv>(problem, values, add(op), p.options.isa);
     kernel_offset_ = scratch_.reserve(conv_->scratch_bytes());
+    reserve_passes();
   }
 
   std::string kernel_name() const override { return "conv_f32_onednn"; }

@@ -96,12 +96,15 @@ void convert(const int32_t* acc, float* y, size_t count) {
   });
 }
 
+template <typename D>
+HWY_INLINE hn::Vec<D> scaled(D d, const int32_t* acc, const float* mul, const float* add) {
+  const hn::Rebind<int32_t, D> d32;
+  return hn::Add(hn::Mul(hn::ConvertTo(d, hn::LoadU(d32, acc)), hn::LoadU(d, mul)), hn::LoadU(d, add));
+}
+
 void scale(const int32_t* acc, const float* mul, const float* add, float* y, size_t count) {
-  for_each(count, [=](auto d, size_t i) HWY_ATTR {
-    const hn::Rebind<int32_t, decltype(d)> d32;
-    const auto scaled = hn::Mul(hn::ConvertTo(d, hn::LoadU(d32, acc + i)), hn::LoadU(d, mul + i));
-    hn::StoreU(hn::Add(scaled, hn::LoadU(d, add + i)), d, y + i);
-  });
+  for_each(count,
+           [=](auto d, size_t i) HWY_ATTR { hn::StoreU(scaled(d, acc + i, mul + i, add + i), d, y + i); });
 }
 
 void load(const uint8_t* v, int zero, float factor, float* y, size_t count) {
@@ -147,14 +150,35 @@ void hard_swish(float* y, size_t count) {
   });
 }
 
+// Clipped before it is rounded, which saves a pass through the rounding unit: the bounds are integers.
+template <typename D>
+HWY_INLINE void store_codes(D d, hn::Vec<D> y, float inverse, int zero, int max_code, uint8_t* v) {
+  const hn::Rebind<int32_t, D> d32;
+  const hn::Rebind<uint8_t, D> d8;
+  const auto clipped = clip_vector(hn::Mul(y, hn::Set(d, inverse)), hn::Set(d, static_cast<float>(zero)),
+                                   hn::Set(d, static_cast<float>(zero + max_code)));
+  hn::StoreU(hn::DemoteTo(d8, hn::Sub(hn::NearestInt(clipped), hn::Set(d32, zero))), d8, v);
+}
+
 void store(const float* y, float inverse, int zero, int max_code, uint8_t* v, size_t count) {
-  const float low = static_cast<float>(zero), high = static_cast<float>(zero + max_code);
+  for_each(count, [=](auto d, size_t i)
+                      HWY_ATTR { store_codes(d, hn::LoadU(d, y + i), inverse, zero, max_code, v + i); });
+}
+
+void requantize(const int32_t* acc, const float* mul, const float* add, float inverse, int zero, int max_code,
+                uint8_t* v, size_t count) {
   for_each(count, [=](auto d, size_t i) HWY_ATTR {
-    const hn::Rebind<int32_t, decltype(d)> d32;
-    const hn::Rebind<uint8_t, decltype(d)> d8;
-    const auto rounded = hn::Round(hn::Mul(hn::LoadU(d, y + i), hn::Set(d, inverse)));
-    const auto clamped = clip_vector(rounded, hn::Set(d, low), hn::Set(d, high));
-    hn::StoreU(hn::DemoteTo(d8, hn::Sub(hn::ConvertTo(d32, clamped), hn::Set(d32, zero))), d8, v + i);
+    store_codes(d, scaled(d, acc + i, mul + i, add + i), inverse, zero, max_code, v + i);
+  });
+}
+
+void requantize_sum(const int32_t* acc, const float* mul, const float* add, const uint8_t* residual,
+                    int residual_zero, float residual_scale, float inverse, int zero, int max_code,
+                    uint8_t* v, size_t count) {
+  for_each(count, [=](auto d, size_t i) HWY_ATTR {
+    const auto y = hn::Add(scaled(d, acc + i, mul + i, add + i),
+                           load_codes(d, residual + i, residual_zero, residual_scale));
+    store_codes(d, y, inverse, zero, max_code, v + i);
   });
 }
 
@@ -174,6 +198,8 @@ const RowOps& table() {
                              hard_sigmoid,
                              hard_swish,
                              store,
+                             requantize,
+                             requantize_sum,
                              hwy::TargetName(HWY_TARGET)};
   return ops;
 }

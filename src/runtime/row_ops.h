@@ -31,6 +31,13 @@ struct RowOps {
   void (*hard_swish)(float* y, size_t count);
   /// v = clamp(rint(y * inverse), zero, zero + max_code) - zero
   void (*store)(const float* y, float inverse, int zero, int max_code, uint8_t* v, size_t count);
+  /// scale and store in one pass, for the layers whose epilogue is just that.
+  void (*requantize)(const int32_t* acc, const float* mul, const float* add, float inverse, int zero,
+                     int max_code, uint8_t* v, size_t count);
+  /// scale, addition of the codes `residual`, and store in one pass, for the ends of residual blocks.
+  void (*requantize_sum)(const int32_t* acc, const float* mul, const float* add, const uint8_t* residual,
+                         int residual_zero, float residual_scale, float inverse, int zero, int max_code,
+                         uint8_t* v, size_t count);
   const char* name;  ///< Highway's name of the target
 };
 

@@ -124,6 +124,19 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
       std::vector<uint8_t> found(count);
       ops.store(x.data(), code.inverse_scale(), code.zero, code.max_code(), found.data(), count);
       for (size_t i = 0; i < count; ++i) ASSERT_EQ(found[i], quant::quantize(x[i], code)) << x[i];
+
+      ops.requantize(acc.data(), x.data(), t.data(), code.inverse_scale(), code.zero, code.max_code(),
+                     found.data(), count);
+      std::vector<uint8_t> with_residual(count);
+      ops.requantize_sum(acc.data(), x.data(), t.data(), codes.data(), type.zero, type.scale,
+                         code.inverse_scale(), code.zero, code.max_code(), with_residual.data(), count);
+      for (size_t i = 0; i < count; ++i) {
+        float y = static_cast<float>(acc[i]) * x[i];
+        y = y + t[i];
+        ASSERT_EQ(found[i], quant::quantize(y, code)) << y;
+        y = y + quant::dequantize(codes[i], type);
+        ASSERT_EQ(with_residual[i], quant::quantize(y, code)) << y;
+      }
     }
   }
 }
