@@ -14,9 +14,9 @@
 /// convolution on a 1x1 image.
 namespace bitstrata::kernels {
 
-enum class Family { kReference, kBitplane, kInt8, kDirect };
+enum class Family { kReference, kBitplane, kLookup, kInt8, kDirect };
 
-/// "reference", "bitplane", "int8", "direct" (depthwise only).
+/// "reference", "bitplane", "lookup", "int8", "direct" (depthwise only).
 const char* to_string(Family family) noexcept;
 
 /// What one quantized layer computes per image, everything but the weights' values.

@@ -9,6 +9,7 @@ namespace bitstrata::kernels {
 
 KernelEntry reference_entry();
 std::vector<KernelEntry> bitplane_entries();
+std::vector<KernelEntry> lookup_entries();
 std::vector<KernelEntry> depthwise_entries();
 std::vector<KernelEntry> int8_entries();
 

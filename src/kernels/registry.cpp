@@ -46,6 +46,8 @@ const char* to_string(Family family) noexcept {
       return "reference";
     case Family::kBitplane:
       return "bitplane";
+    case Family::kLookup:
+      return "lookup";
     case Family::kInt8:
       return "int8";
     case Family::kDirect:
@@ -95,6 +97,7 @@ const std::vector<KernelEntry>& conv_kernels() {
   static const std::vector<KernelEntry> all = [] {
     std::vector<KernelEntry> entries = int8_entries();
     for (KernelEntry& entry : depthwise_entries()) entries.push_back(std::move(entry));
+    for (KernelEntry& entry : lookup_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : bitplane_entries()) entries.push_back(std::move(entry));
     entries.push_back(reference_entry());
     return entries;
@@ -114,6 +117,23 @@ double used_fraction(const ConvProblem& p, int lanes) {
 bool needs_two_digits(const ConvProblem& p) {
   const int max_weight = std::max(std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1)));
   return 2 * ((1 << p.a_bits) - 1) * std::min(max_weight, 128) > 32767;
+}
+
+// Lookups: one per weight plane; sums of codes of many bits are widened after every few of them.
+double lookup_gmacs(Isa isa, const ConvProblem& p) {
+  const int group_ic = p.ic / p.groups, group_oc = p.oc / p.groups;
+  const double steps = 255 / (4 * ((1 << p.a_bits) - 1)), widening = 1 + 0.7 / steps;
+  const double used =
+      group_ic / (4.0 * ((group_ic + 3) / 4)) * std::min(1.0, group_oc * std::min(p.w_bits, 2) / 16.0);
+  const double speed = used / (p.w_bits * widening);
+  switch (isa) {
+    case Isa::kNeon:
+      return 150 * speed;
+    case Isa::kScalar:
+      return 4 * speed;
+    default:
+      return 400 * speed;
+  }
 }
 
 }  // namespace
@@ -138,6 +158,8 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
           return 10 / planes * used_fraction(problem, 1);
       }
       break;
+    case Family::kLookup:
+      return lookup_gmacs(entry.isa, problem);
     case Family::kDirect:
       return entry.isa == Isa::kScalar ? 1 : entry.isa == Isa::kAvx512 ? 20 : 15;
     case Family::kInt8:

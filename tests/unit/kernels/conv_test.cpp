@@ -69,6 +69,10 @@ class EveryKernel : public testing::TestWithParam<const char*> {
                  threads);
   }
 
+  /// The most bits that the family takes.
+  int max_w() const { return entry_->family == Family::kLookup ? 4 : 8; }
+  int max_a() const { return entry_->family == Family::kLookup ? 6 : 8; }
+
   const KernelEntry* entry_ = nullptr;
   Isa cap_ = Isa::kScalar;
 };
@@ -76,14 +80,16 @@ class EveryKernel : public testing::TestWithParam<const char*> {
 TEST_P(EveryKernel, AllBitPairs) {
   for (int w = 1; w <= 8; ++w) {
     for (int a = 1; a <= 8; ++a) {
-      EXPECT_TRUE(check_random(make_problem(5, 4, 5, 19, square(3, 1, 1), 1, w, a))) << w << " " << a;
+      EXPECT_EQ(check_random(make_problem(5, 4, 5, 19, square(3, 1, 1), 1, w, a)),
+                w <= max_w() && a <= max_a())
+          << w << " " << a;
     }
   }
 }
 
 TEST_P(EveryKernel, GridsAndZeroPoints) {
-  for (int w : {1, 2, 3, 5, 7, 8}) {
-    for (int a : {1, 2, 3, 5, 8}) {
+  for (int w : {1, 2, 3, max_w() - 3, max_w() - 1, max_w()}) {
+    for (int a : {1, 2, 3, 5, max_a()}) {
       for (Grid grid : kAllGrids) {
         for (int zero : {0, -1, -(1 << (a - 1)), -((1 << a) - 1)}) {
           EXPECT_TRUE(
@@ -141,8 +147,9 @@ TEST_P(EveryKernel, GroupsAndDepthwise) {
 // Operands that overflow 16-bit pair sums (maddubs) and 24-bit float sums where a kernel has either.
 TEST_P(EveryKernel, WorstCaseOperands) {
   int done = 0;
-  for (auto [w, a] :
+  for (auto [w_bits, a_bits] :
        {std::array{8, 8}, {7, 8}, {8, 7}, {7, 7}, {6, 8}, {4, 8}, {1, 1}, {8, 1}, {1, 8}, {4, 4}}) {
+    const int w = std::min(w_bits, max_w()), a = std::min(a_bits, max_a());
     for (Grid grid : kAllGrids) {
       for (int extreme : {0, (1 << w) - 1}) {
         for (int zero : {0, -((1 << a) - 1)}) {
@@ -164,20 +171,20 @@ TEST_P(EveryKernel, WorstCaseOperands) {
 }
 
 TEST_P(EveryKernel, LongReductions) {
-  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8)));
-  EXPECT_TRUE(
-      check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8, Grid::kTwosComplement, -128)));
+  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a())));
+  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a(),
+                                        Grid::kTwosComplement, -(1 << (max_a() - 1)))));
   EXPECT_TRUE(check_random(make_problem(4096, 1, 1, 40, square(1, 1, 0), 1, 4, 4)));
-  const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, 8, 8);
-  EXPECT_TRUE(
-      check(p, std::vector<uint8_t>(weight_count(p), 254), std::vector<uint8_t>(src_count(p, 1), 255)));
+  const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a());
+  EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>((1 << max_w()) - 2)),
+                    std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>((1 << max_a()) - 1))));
 }
 
 TEST_P(EveryKernel, BatchesAndThreads) {
   for (int n : {1, 2, 5}) {
     for (int threads : {1, 2}) {
       for (int zero : {0, -2}) {
-        for (int w : {2, 8}) {
+        for (int w : {2, max_w()}) {
           ConvProblem p = make_problem(16, 5, 9, 24, square(3, 2, 1), 1, w, 2, Grid::kOdd, zero);
           p.max_batch = 4;
           EXPECT_TRUE(check_random(p, n, threads));
@@ -193,7 +200,7 @@ TEST_P(EveryKernel, BatchesAndThreads) {
 }
 
 TEST_P(EveryKernel, RunsConcurrently) {
-  ConvProblem p = make_problem(32, 12, 12, 32, square(3, 1, 1), 1, 8, 4, Grid::kOdd, -2);
+  ConvProblem p = make_problem(32, 12, 12, 32, square(3, 1, 1), 1, max_w(), 4, Grid::kOdd, -2);
   p.max_threads = 2;
   const auto weights = random_codes(weight_count(p), p.w_bits, 3);
   const auto kernel = entry_->make(p, weights, cap_);
@@ -211,6 +218,40 @@ TEST_P(EveryKernel, RunsConcurrently) {
   EXPECT_EQ(wrong, (std::vector<int>{0, 0}));
 }
 
+// Byte sums hold a number of table entries that follows from the largest code, 16-bit sums another.
+// Reductions that end at the latter and next to it, with every operand at its extreme, in vectors of one
+// pixel and of several.
+TEST_P(EveryKernel, WidensTableEntriesBeforeTheyOverflow) {
+  if (entry_->family != Family::kLookup) GTEST_SKIP() << "a property of the lookup kernels";
+  for (int w = 1; w <= max_w(); ++w) {
+    for (int a = 1; a <= max_a(); ++a) {
+      for (int planes : {1, 3}) {
+        const int entry = 4 * ((1 << a) - 1), flush = 255 / entry, room = 65535 / (planes * entry);
+        for (int steps : {flush + 1, room / flush * flush, room, room + 1, 2 * room + 1}) {
+          if (steps > 6000) continue;
+          for (int extent : {1, 3}) {
+            ConvProblem p = make_problem(4 * steps, 1, extent, 19, square(1, 1, 0), 1, w, a);
+            EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>((1 << w) - 1)),
+                              std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>((1 << a) - 1))));
+          }
+        }
+      }
+    }
+  }
+}
+
+// Every number of pixels and of channels that leaves a part of a tile or of a vector unused.
+TEST_P(EveryKernel, PartsOfTiles) {
+  if (entry_->family != Family::kLookup) GTEST_SKIP() << "tiles of the lookup kernels";
+  for (int w = 1; w <= max_w(); ++w) {
+    for (int width = 1; width <= 18; ++width) {
+      for (int oc : {1, 7, 8, 9, 15, 16, 17, 24, 31, 33, 40, 63, 64, 65, 130}) {
+        EXPECT_TRUE(check_random(make_problem(5, 2, width, oc, square(3, 1 + width % 2, 1), 1, w, 3)));
+      }
+    }
+  }
+}
+
 int threads_of_this_process() {
   int count = 0;
   for ([[maybe_unused]] const auto& task : std::filesystem::directory_iterator("/proc/self/task")) ++count;
@@ -220,7 +261,7 @@ int threads_of_this_process() {
 // OpenMP keeps the helpers of a thread until that thread ends, so a fresh thread shows how many a run
 // started.
 TEST_P(EveryKernel, StartsNoMoreThreadsThanAllowed) {
-  ConvProblem p = make_problem(64, 32, 32, 64, square(3, 1, 1), 1, 8, 8, Grid::kOdd, -2);
+  ConvProblem p = make_problem(64, 32, 32, 64, square(3, 1, 1), 1, max_w(), max_a(), Grid::kOdd, -2);
   p.max_threads = p.max_batch = 2;
   const auto kernel = entry_->make(p, random_codes(weight_count(p), p.w_bits, 3), cap_);
   const auto src = random_codes(src_count(p, 3), p.a_bits, 4);
@@ -248,7 +289,7 @@ TEST_P(EveryKernel, RunsTheCodeAskedFor) {
                                                          : "amx";
     EXPECT_NE(actual.find(expected), std::string::npos) << actual;
     EXPECT_TRUE(entry_->isa >= Isa::kVnni || actual.find("vnni") == std::string::npos) << actual;
-  } else if (entry_->family == Family::kBitplane) {
+  } else if (entry_->family == Family::kBitplane || entry_->family == Family::kLookup) {
     const char* expected = entry_->isa == Isa::kScalar   ? "scalar"
                            : entry_->isa == Isa::kNeon   ? "highway NEON"
                            : entry_->isa == Isa::kAvx2   ? "highway AVX2"
@@ -270,7 +311,8 @@ TEST_P(EveryDepthwiseKernel, ShapesBitsGridsAndThreads) {
           for (int threads : {1, 2}) {
             ConvProblem p = make_problem(c, 9, 6, c, window, c, w, a, grid, zero);
             p.max_threads = 2;
-            EXPECT_TRUE(check_random(p, 2, threads) || entry_->family == Family::kInt8);
+            EXPECT_TRUE(check_random(p, 2, threads) || entry_->family == Family::kInt8 ||
+                        entry_->family == Family::kLookup);
           }
         }
       }

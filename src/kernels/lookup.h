@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/isa.h"
+
+/// What the lookup convolution (lookup.cpp) needs from an instruction set. Internal to the module.
+///
+/// Four codes of one pixel, consecutive in its channels, make a table of 16 bytes: entry i is the sum of the
+/// codes whose bit is set in i. Four bits of one weight plane are an index into it. Tables of consecutive
+/// output pixels are next to each other, so that a vector takes either one table for all its lanes, or
+/// another pixel's table for every 16 lanes.
+namespace bitstrata::kernels {
+
+inline constexpr int kTableCodes = 4;
+inline constexpr int kTableBytes = 16;
+
+/// A step is one table of every pixel; consecutive output pixels of one row against up to 8 vectors of
+/// indices.
+struct LookupTile {
+  const uint8_t* const* tables;  ///< [steps]: that of the first pixel; the other pixels' follow. `lanes`
+                                 ///< bytes from any pixel's table may be read.
+  size_t first_bytes;            ///< to be added to all `tables`
+  const uint8_t* indices;        ///< [steps][vectors][lanes, or 16 when across pixels]
+  int steps, vectors, pixels;
+  int flush_steps;      ///< so many table entries fit a byte when added
+  int widen_steps;      ///< so many fit 16 bits, plane weights included; a multiple of flush_steps
+  bool across_pixels;   ///< every 16 lanes are another pixel
+  bool two_planes;      ///< lanes 2i and 2i + 1 are planes of weight 1 and 2 of channel i; otherwise they are
+                        ///< the channels i and i + half, `half` being half of a pixel's lanes
+  bool add;             ///< to `out`, instead of setting it to sum + bias + base
+  int shift;            ///< sums are multiplied by 2^shift
+  const int32_t* base;  ///< [pixels]
+  const int32_t* bias;  ///< [channels of all vectors]
+  int32_t* out;         ///< [pixels][channels], modulo 2^32
+  size_t out_stride_elems;
+  int channels;  ///< to write per pixel
+};
+
+/// Tables of one row of pixels.
+struct LookupRow {
+  const uint8_t* codes;  ///< of the first pixel; 16 bytes behind any code may be read
+  size_t pixel_stride_bytes;
+  int pixels, channels;
+  uint8_t* tables;  ///< [(channels + 3) / 4] rows of `pixels` tables. What a table holds in entries that take
+                    ///< codes behind the last channel is unspecified.
+  size_t row_stride_bytes;
+};
+
+/// The lookup code of one instruction set.
+struct LookupTarget {
+  int lanes = 0;         ///< bytes of a vector; 0: not compiled in, or this CPU cannot run it
+  int tile_vectors = 0;  ///< of pixels times those of indices; powers of two, as is every LookupTile::vectors
+  int index_vectors = 0;  ///< best number of vectors of indices where there are pixels enough
+  const char* name = "";
+  void (*tile)(const LookupTile& tile) = nullptr;
+  void (*make_tables)(const LookupRow& row) = nullptr;
+  int32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;  ///< sum of the codes modulo 2^32
+};
+
+/// The target for exactly this instruction set.
+LookupTarget lookup_target(Isa isa);
+
+/// Plain C++, 16 lanes.
+LookupTarget lookup_scalar_target();
+
+/// make_tables in plain C++.
+void make_tables_scalar(const LookupRow& row);
+
+}  // namespace bitstrata::kernels
