@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/isa.h"
+
+/// What the narrow-operand int8 convolution (narrow.cpp) needs from an instruction set. Internal to the
+/// module.
+namespace bitstrata::kernels {
+
+/// Activation bytes that follow one another in a prepared row, four of them a step.
+struct NarrowRun {
+  size_t offset_bytes;  ///< from the pixel's first byte in the row
+  int steps;
+};
+
+/// Consecutive output pixels against consecutive blocks of `lanes` output channels of one group.
+struct NarrowBand {
+  const uint8_t* weights;      ///< [blocks][steps][lanes][4], signed or unsigned bytes as the target has it
+  const uint8_t* const* rows;  ///< [output rows][kernel_h] input rows
+  size_t row_offset_bytes;     ///< of the group in an input row
+  size_t pixel_stride_bytes;
+  int kernel_h, ow, pixels;  ///< pixels: output rows * ow
+  const NarrowRun* runs;     ///< [run_count] of one row of the window
+  int run_count, steps;      ///< steps: of the whole window
+  /// Steps whose products fit the target's 16-bit sums, at least 1. Not used by targets with 32-bit sums.
+  int exact_steps;
+  int blocks;
+  int mul_shift;
+  uint32_t value_factor;
+  const uint32_t* pixel_sums;  ///< [pixels]: sum of the codes in the window; may be null with value_factor 0
+  const int32_t* bias;         ///< [blocks * lanes]
+  /// out[x * out_stride + o] = (sum of products << mul_shift) + value_factor * pixel_sums[x] + bias[o],
+  /// modulo 2^32
+  int32_t* out;
+  size_t out_stride_elems;
+  int channels;  ///< outputs to write per pixel, at most blocks * lanes
+};
+
+/// The code of one instruction set.
+struct NarrowTarget {
+  int lanes = 0;  ///< 0: not compiled in, or this CPU cannot run it
+  const char* name = "";
+  bool signed_weights = true;  ///< false: weights are unsigned bytes
+  int products_per_step = 0;   ///< products that a step adds to one 16-bit sum; 0: sums have 32 bits
+  int max_sum = 0;             ///< largest absolute value of a 16-bit sum
+  void (*band)(const NarrowBand& band) = nullptr;
+  uint32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;  ///< sum of the codes
+};
+
+/// The target for exactly this instruction set: pairs of products in 16 bits for kAvx2 and kAvx512, dot
+/// products of four bytes for kVnni, products in 16 bits for kNeon.
+NarrowTarget narrow_target(Isa isa);
+
+/// Plain C++, one lane.
+NarrowTarget narrow_scalar_target();
+
+}  // namespace bitstrata::kernels
