@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "kernels/families.h"
-#include "kernels/parallel.h"
+#include "kernels/row_conv.h"
 
 namespace bitstrata::kernels {
 namespace {
@@ -14,85 +14,96 @@ constexpr size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// Binary decomposition. run() first splits the codes of all images into bit planes, padded with the code of
-/// value 0, each pixel's channels of a group in whole 32-bit words; then it convolves these planes in place:
-/// a table holds the offset of every word of the window from its first one.
-class BitplaneConv final : public ConvKernel {
+/// Binary decomposition. A prepared row holds its codes split into bit planes,
+/// [a_bits][groups][padded_w][pixel_bytes_] with a group's channels of a pixel in whole bytes, and behind
+/// them the sum of the codes of every pixel, [groups][padded_w]. What a window covers of a row is one run of
+/// bytes per group where taps are neighbours, one per tap otherwise; runs are cut into words of 32 bits, the
+/// bits behind a run's end meeting weights of 0.
+class BitplaneKernel final : public RowKernel {
  public:
-  BitplaneConv(const ConvProblem& problem, std::span<const uint8_t> codes, const BitplaneTarget& target);
+  BitplaneKernel(const ConvProblem& problem, std::span<const uint8_t> codes, const BitplaneTarget& target);
 
-  size_t scratch_bytes(int n) const noexcept override {
-    return planes_bytes(n) + sums_bytes(n) + threads_ * thread_bytes();
+  size_t row_bytes() const noexcept override { return sums_at_ + sums_bytes() + spread_bytes(); }
+  void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
+  int blocks() const noexcept override { return p_.groups * group_blocks_; }
+  void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
+  size_t scratch_bytes(int rows) const noexcept override {
+    return words_bytes(rows) + corrections_bytes(rows) + padded_w_ * sizeof(int32_t);
   }
   size_t weight_bytes() const noexcept override {
     return weights_.size() * sizeof(uint32_t) + bias_.size() * sizeof(int32_t);
   }
   std::string implementation() const override { return target_.name; }
 
-  void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override;
-
  private:
   void pack_weights(std::span<const uint8_t> codes);
-  void make_padding();
-  size_t planes_bytes(int n) const noexcept { return round_up(n * image_bytes_, 64); }
-  size_t sums_bytes(int n) const noexcept {
-    return round_up(size_t{1} * n * padded_h_ * padded_w_ * p_.groups * sizeof(int32_t), 64);
+  const uint8_t* spread(const uint8_t* codes, uint8_t* out) const noexcept;
+  void locate_words(const uint8_t* const* rows, const uint8_t** words) const noexcept;
+  void correct(const uint8_t* const* rows, int32_t* columns, int32_t* out) const noexcept;
+
+  /// True when a prepared row's bits are those of the codes as they come.
+  bool dense() const noexcept { return p_.groups == 1 && group_ic_ % 8 == 0; }
+  size_t sums_bytes() const noexcept {
+    return p_.grid.offset == 0 ? 0 : round_up(pixels_ * sizeof(int32_t), 64);
   }
-  size_t thread_bytes() const noexcept {
-    return round_up(size_t{1} * p_.groups * p_.ow * sizeof(int32_t), 64);
+  size_t spread_bytes() const noexcept { return dense() ? 0 : round_up(pixels_ * pixel_bytes_ * 8, 64); }
+  size_t words_bytes(int rows) const noexcept {
+    return round_up(size_t{1} * rows * words_ * sizeof(uint8_t*), 64);
   }
-  void pad_pixels(uint8_t* row, int32_t* sums, int first, int last) const noexcept;
-  void split_row(const uint8_t* src, int y, uint8_t* row, int32_t* sums) const noexcept;
-  void window_sums(const int32_t* sums, int y, int32_t* out) const noexcept;
-  void convolve_row(const uint8_t* image, const int32_t* window_sums, int y, int32_t* acc, int first_block,
-                    int last_block) const noexcept;
+  size_t corrections_bytes(int rows) const noexcept {
+    return round_up(size_t{1} * rows * p_.groups * p_.ow * sizeof(int32_t), 64);
+  }
 
   ConvProblem p_;
   BitplaneTarget target_;
-  int group_ic_, group_oc_, padded_h_, padded_w_;
-  int channel_words_;  ///< words of one group of one pixel
-  int words_;          ///< words of the window
-  int group_blocks_;   ///< blocks of target_.lanes output channels per group
-  size_t threads_;
-  size_t pixel_bytes_, plane_bytes_, row_bytes_,
-      image_bytes_;                ///< planes: [padded_h][a_bits][padded_w][groups][channel_words]
+  int group_ic_, group_oc_, padded_w_;
+  int row_taps_;      ///< taps of one row of the window that one run holds
+  int row_runs_;      ///< runs of one row of the window
+  int run_words_;     ///< words of a run
+  int words_;         ///< words of the window
+  int group_blocks_;  ///< blocks of target_.lanes output channels per group
+  int tile_pixels_;
+  size_t pixel_bytes_, pixels_;    ///< of one group; pixels of all groups in a row
+  size_t plane_bytes_, sums_at_;   ///< in a prepared row
   std::vector<uint32_t> weights_;  ///< [groups][group_blocks][w_bits][words][lanes]
   std::vector<int32_t> bias_;      ///< [groups][group_blocks * lanes]
-  std::vector<size_t> word_offsets_;
-  std::vector<uint8_t> pad_pixel_;  ///< [a_bits][pixel_bytes]
 };
 
-BitplaneConv::BitplaneConv(const ConvProblem& problem, std::span<const uint8_t> codes,
-                           const BitplaneTarget& target)
+/// The width that covers a row with the least work; the last tile may overlap the one before.
+int choose_tile_pixels(int pixels, int most) {
+  const auto work = [pixels](int width) { return (pixels + width - 1) / width * width; };
+  int best = std::min(pixels, most);
+  for (int width = best - 1; 2 * width >= most; --width) {
+    if (work(width) < work(best)) best = width;
+  }
+  return best;
+}
+
+BitplaneKernel::BitplaneKernel(const ConvProblem& problem, std::span<const uint8_t> codes,
+                               const BitplaneTarget& target)
     : p_(problem), target_(target) {
   const program::Window& w = p_.window;
   group_ic_ = p_.ic / p_.groups;
   group_oc_ = p_.oc / p_.groups;
-  padded_h_ = p_.ih + w.pad_top + w.pad_bottom;
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
-  channel_words_ = (group_ic_ + 31) / 32;
-  words_ = channel_words_ * w.kernel_h * w.kernel_w;
+  row_taps_ = w.dilation_w == 1 ? w.kernel_w : 1;
+  row_runs_ = w.kernel_w / row_taps_;
+  pixel_bytes_ = round_up(group_ic_, 8) / 8;
+  pixels_ = size_t{1} * padded_w_ * p_.groups;
+  run_words_ = static_cast<int>(round_up(row_taps_ * pixel_bytes_, 4) / 4);
+  words_ = w.kernel_h * row_runs_ * run_words_;
   group_blocks_ = (group_oc_ + target_.lanes - 1) / target_.lanes;
-  threads_ = static_cast<size_t>(p_.max_threads > 0 ? p_.max_threads : max_threads());
-  pixel_bytes_ = size_t{4} * channel_words_ * p_.groups;
-  plane_bytes_ = pixel_bytes_ * padded_w_;
-  row_bytes_ = plane_bytes_ * p_.a_bits;
-  image_bytes_ = row_bytes_ * padded_h_;
-  for (int ky = 0; ky < w.kernel_h; ++ky) {
-    for (int kx = 0; kx < w.kernel_w; ++kx) {
-      for (int i = 0; i < channel_words_; ++i) {
-        word_offsets_.push_back(ky * w.dilation_h * row_bytes_ + kx * w.dilation_w * pixel_bytes_ + 4 * i);
-      }
-    }
-  }
+  tile_pixels_ = choose_tile_pixels(p_.ow, target_.tile_pixels);
+  plane_bytes_ = round_up(pixels_ * pixel_bytes_, 8);
+  sums_at_ = round_up(plane_bytes_ * p_.a_bits + 8, 64);
   pack_weights(codes);
-  make_padding();
 }
 
-void BitplaneConv::pack_weights(std::span<const uint8_t> codes) {
-  const int lanes = target_.lanes, taps = p_.window.kernel_h * p_.window.kernel_w;
-  weights_.assign(size_t{1} * p_.groups * group_blocks_ * p_.w_bits * words_ * lanes, 0);
-  bias_.assign(size_t{1} * p_.groups * group_blocks_ * lanes, 0);
+void BitplaneKernel::pack_weights(std::span<const uint8_t> codes) {
+  const program::Window& w = p_.window;
+  const int lanes = target_.lanes, taps = w.kernel_h * w.kernel_w;
+  weights_.assign(size_t{1} * blocks() * p_.w_bits * words_ * lanes, 0);
+  bias_.assign(size_t{1} * blocks() * lanes, 0);
   for (int o = 0; o < p_.oc; ++o) {
     const int group = o / group_oc_, in_group = o % group_oc_;
     const size_t block = size_t{1} * group * group_blocks_ + in_group / lanes;
@@ -103,9 +114,10 @@ void BitplaneConv::pack_weights(std::span<const uint8_t> codes) {
       for (int tap = 0; tap < taps; ++tap) {
         const uint32_t u = codes[(size_t{1} * o * group_ic_ + c) * taps + tap];
         sum += u;
-        const size_t word = size_t{1} * tap * channel_words_ + c / 32;
+        const size_t run = tap / row_taps_, bit = tap % row_taps_ * pixel_bytes_ * 8 + c;
+        const size_t word = run * run_words_ + bit / 32;
         for (int m = 0; m < p_.w_bits; ++m) {
-          out[(m * words_ + word) * lanes] |= ((u >> m) & 1u) << (c % 32);
+          out[(m * words_ + word) * lanes] |= ((u >> m) & 1u) << (bit % 32);
         }
       }
     }
@@ -114,123 +126,95 @@ void BitplaneConv::pack_weights(std::span<const uint8_t> codes) {
   }
 }
 
-void BitplaneConv::make_padding() {
-  pad_pixel_.assign(p_.a_bits * pixel_bytes_, 0);
-  const std::vector<uint8_t> codes(group_ic_, static_cast<uint8_t>(-p_.a_zero));
+// Codes in the order of the prepared row's bits, [groups][padded_w][8 * pixel_bytes_].
+const uint8_t* BitplaneKernel::spread(const uint8_t* codes, uint8_t* out) const noexcept {
+  if (dense()) return codes;
+  const size_t bits = pixel_bytes_ * 8;
+  std::memset(out, 0, pixels_ * bits);
   for (int g = 0; g < p_.groups; ++g) {
-    extract_planes_scalar(codes.data(), codes.size(), p_.a_bits,
-                          pad_pixel_.data() + size_t{4} * g * channel_words_, pixel_bytes_);
-  }
-}
-
-void BitplaneConv::pad_pixels(uint8_t* row, int32_t* sums, int first, int last) const noexcept {
-  for (int k = 0; k < p_.a_bits; ++k) {
-    for (int x = first; x < last; ++x) {
-      std::memcpy(row + k * plane_bytes_ + x * pixel_bytes_, pad_pixel_.data() + k * pixel_bytes_,
-                  pixel_bytes_);
+    for (int x = 0; x < padded_w_; ++x, out += bits) {
+      std::memcpy(out, codes + size_t{1} * x * p_.ic + g * group_ic_, group_ic_);
     }
   }
-  std::fill(sums + size_t{1} * first * p_.groups, sums + size_t{1} * last * p_.groups,
-            -p_.a_zero * group_ic_);
+  return out - pixels_ * bits;
 }
 
-// src: one image; y: row of the padded image.
-void BitplaneConv::split_row(const uint8_t* src, int y, uint8_t* row, int32_t* sums) const noexcept {
-  const int left = p_.window.pad_left, iy = y - p_.window.pad_top;
-  if (iy < 0 || iy >= p_.ih) {
-    pad_pixels(row, sums, 0, padded_w_);
+void BitplaneKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
+  const uint8_t* ordered = spread(codes, row + sums_at_ + sums_bytes());
+  target_.extract(ordered, pixels_ * pixel_bytes_ * 8, p_.a_bits, row, plane_bytes_);
+  if (p_.grid.offset == 0) return;
+  target_.sums(row, plane_bytes_, p_.a_bits, pixel_bytes_, pixels_,
+               reinterpret_cast<int32_t*>(row + sums_at_));
+}
+
+// rows: [kernel_h] of one output row; words: [words_], of the first pixel of the first group.
+void BitplaneKernel::locate_words(const uint8_t* const* rows, const uint8_t** words) const noexcept {
+  const program::Window& w = p_.window;
+  for (int ky = 0; ky < w.kernel_h; ++ky) {
+    for (int run = 0; run < row_runs_; ++run) {
+      const uint8_t* at = rows[ky] + run * w.dilation_w * pixel_bytes_;
+      for (int i = 0; i < run_words_; ++i) *words++ = at + 4 * i;
+    }
+  }
+}
+
+// What the grid's offset adds to each output pixel, out: [groups][ow]; columns: [padded_w].
+void BitplaneKernel::correct(const uint8_t* const* rows, int32_t* columns, int32_t* out) const noexcept {
+  const program::Window& w = p_.window;
+  if (p_.grid.offset == 0) {
+    std::fill_n(out, size_t{1} * p_.groups * p_.ow, 0);
     return;
   }
-  pad_pixels(row, sums, 0, left);
-  pad_pixels(row, sums, left + p_.iw, padded_w_);
-  src += size_t{1} * iy * p_.iw * p_.ic;
-  row += left * pixel_bytes_;
-  sums += size_t{1} * left * p_.groups;
-  // Without unused bits in the words, the channels of a whole row are one run of codes.
-  const bool dense = group_ic_ % 32 == 0;
-  if (dense) target_.extract(src, size_t{1} * p_.iw * p_.ic, p_.a_bits, row, plane_bytes_);
-  for (int i = 0; i < p_.iw * p_.groups; ++i, src += group_ic_, row += 4 * channel_words_) {
-    if (!dense) target_.extract(src, group_ic_, p_.a_bits, row, plane_bytes_);
-    sums[i] = target_.sum(src, group_ic_);
-  }
-}
-
-// sums: of one padded image; y: output row; out: [groups][ow].
-void BitplaneConv::window_sums(const int32_t* sums, int y, int32_t* out) const noexcept {
-  const program::Window& w = p_.window;
-  for (int g = 0; g < p_.groups; ++g) {
+  for (int g = 0; g < p_.groups; ++g, out += p_.ow) {
+    std::fill_n(columns, padded_w_, 0);
+    for (int ky = 0; ky < w.kernel_h; ++ky) {
+      const auto* sums = reinterpret_cast<const int32_t*>(rows[ky] + sums_at_) + size_t{1} * g * padded_w_;
+      for (int x = 0; x < padded_w_; ++x) columns[x] += sums[x];
+    }
     for (int x = 0; x < p_.ow; ++x) {
       uint32_t total = 0;
-      for (int ky = 0; ky < w.kernel_h; ++ky) {
-        const int32_t* row =
-            sums +
-            ((size_t{1} * y * w.stride_h + ky * w.dilation_h) * padded_w_ + x * w.stride_w) * p_.groups + g;
-        for (int kx = 0; kx < w.kernel_w; ++kx) {
-          total += static_cast<uint32_t>(row[size_t{1} * kx * w.dilation_w * p_.groups]);
-        }
+      for (int kx = 0; kx < w.kernel_w; ++kx) {
+        total += static_cast<uint32_t>(columns[x * w.stride_w + kx * w.dilation_w]);
       }
-      *out++ = static_cast<int32_t>(total);
+      out[x] = static_cast<int32_t>(total * static_cast<uint32_t>(p_.grid.offset));
     }
   }
 }
 
-// Blocks [first_block, last_block) of all groups' blocks, counted through.
-void BitplaneConv::convolve_row(const uint8_t* image, const int32_t* window_sums, int y, int32_t* acc,
-                                int first_block, int last_block) const noexcept {
-  const int lanes = target_.lanes;
-  const size_t block_words = size_t{1} * p_.w_bits * words_ * lanes;
-  for (int begin = first_block; begin < last_block;) {
-    const int group = begin / group_blocks_, in_group = begin % group_blocks_;
-    const int end = std::min(last_block, (group + 1) * group_blocks_);
+void BitplaneKernel::compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept {
+  const int lanes = target_.lanes, kernel_h = p_.window.kernel_h;
+  auto** words = reinterpret_cast<const uint8_t**>(scratch);
+  auto* corrections = reinterpret_cast<int32_t*>(scratch + words_bytes(band.count));
+  const size_t row_corrections = size_t{1} * p_.groups * p_.ow;
+  auto* columns =
+      reinterpret_cast<int32_t*>(scratch + words_bytes(band.count) + corrections_bytes(band.count));
+  for (int i = 0; i < band.count; ++i) {
+    locate_words(band.rows + i * kernel_h, words + size_t{1} * i * words_);
+    correct(band.rows + i * kernel_h, columns, corrections + i * row_corrections);
+  }
+  for (int block = first, end; block < last; block = end) {
+    const int group = block / group_blocks_, in_group = block % group_blocks_;
+    end = std::min({last, (group + 1) * group_blocks_, block + target_.tile_blocks});
     BitplaneRow row{};
-    row.weights = weights_.data() + begin * block_words;
-    row.planes = image + size_t{1} * y * p_.window.stride_h * row_bytes_ + size_t{4} * group * channel_words_;
+    row.weights = weights_.data() + size_t{1} * block * p_.w_bits * words_ * lanes;
+    row.offset_bytes = group * padded_w_ * pixel_bytes_;
     row.pixel_stride_bytes = p_.window.stride_w * pixel_bytes_;
     row.plane_stride_bytes = plane_bytes_;
-    row.word_offsets_bytes = word_offsets_.data();
-    row.words = words_;
+    row.word_count = words_;
     row.pixels = p_.ow;
-    row.blocks = end - begin;
+    row.blocks = end - block;
+    row.tile_pixels = tile_pixels_;
     row.w_bits = p_.w_bits;
     row.a_bits = p_.a_bits;
-    row.pixel_sums = window_sums + size_t{1} * group * p_.ow;
-    row.bias = bias_.data() + size_t{1} * begin * lanes;
     row.mul = p_.grid.mul;
-    row.offset = p_.grid.offset;
-    row.out = acc + size_t{1} * group * group_oc_ + in_group * lanes;
+    row.bias = bias_.data() + size_t{1} * block * lanes;
     row.out_stride_elems = p_.oc;
     row.channels = std::min(row.blocks * lanes, group_oc_ - in_group * lanes);
-    target_.row(row);
-    begin = end;
-  }
-}
-
-void BitplaneConv::run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept {
-  auto* planes = static_cast<uint8_t*>(scratch);
-  auto* sums = reinterpret_cast<int32_t*>(planes + planes_bytes(n));
-  uint8_t* thread_scratch = planes + planes_bytes(n) + sums_bytes(n);
-  const size_t src_elems = size_t{1} * p_.ih * p_.iw * p_.ic, row_sums = size_t{1} * padded_w_ * p_.groups;
-  const int team = std::clamp(threads, 1, static_cast<int>(threads_));
-  const int64_t padded_rows = int64_t{n} * padded_h_, rows = int64_t{n} * p_.oh;
-  const int blocks = p_.groups * group_blocks_;
-  // Few rows (a fully connected layer has one): share the output channels too.
-  const int parts = rows >= 2 * team ? 1 : std::min(team, blocks);
-#pragma omp parallel num_threads(team) if (team > 1)
-  {
-#pragma omp for
-    for (int64_t i = 0; i < padded_rows; ++i) {
-      split_row(src + i / padded_h_ * src_elems, static_cast<int>(i % padded_h_), planes + i * row_bytes_,
-                sums + i * row_sums);
-    }
-    auto* window = reinterpret_cast<int32_t*>(thread_scratch + thread_index() * thread_bytes());
-#pragma omp for
-    for (int64_t i = 0; i < rows * parts; ++i) {
-      const int64_t row = i / parts, image = row / p_.oh;
-      const int part = static_cast<int>(i % parts), y = static_cast<int>(row % p_.oh);
-      window_sums(sums + image * padded_h_ * row_sums, y, window);
-      convolve_row(planes + image * image_bytes_, window, y, acc + row * p_.ow * p_.oc,
-                   static_cast<int>(int64_t{blocks} * part / parts),
-                   static_cast<int>(int64_t{blocks} * (part + 1) / parts));
+    for (int i = 0; i < band.count; ++i) {
+      row.words = words + size_t{1} * i * words_;
+      row.corrections = corrections + i * row_corrections + size_t{1} * group * p_.ow;
+      row.out = band.acc + size_t{1} * i * p_.ow * p_.oc + size_t{1} * group * group_oc_ + in_group * lanes;
+      target_.row(row);
     }
   }
 }
@@ -249,7 +233,7 @@ KernelEntry entry(const char* name) {
                                                           kIsa == Isa::kVnni ? "VPOPCNTDQ" : to_string(kIsa));
           },
           [](const ConvProblem& problem, std::span<const uint8_t> codes, Isa) -> std::unique_ptr<ConvKernel> {
-            return std::make_unique<BitplaneConv>(problem, codes, target<kIsa>());
+            return make_row_conv(problem, std::make_unique<BitplaneKernel>(problem, codes, target<kIsa>()));
           }};
 }
 

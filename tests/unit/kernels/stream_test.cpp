@@ -1,0 +1,158 @@
+// ConvKernel::stream: every output pixel handed on exactly once, with the values that run() stores.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+#include "core/error.h"
+#include "tests/unit/kernels/support.h"
+
+namespace bitstrata::kernels::test {
+namespace {
+
+using program::Window;
+
+Window square(int kernel, int stride, int pad, int dilation = 1) {
+  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
+}
+
+/// Copies what it is handed and counts how often each pixel came, and calls that broke the contract.
+struct Collector {
+  const ConvProblem& problem;
+  int images, threads;
+  std::vector<int32_t> acc;
+  std::vector<std::atomic<int>> times;
+  std::atomic<int> broken{0};
+  std::vector<std::atomic<bool>> busy;
+
+  Collector(const ConvProblem& p, int n, int team)
+      : problem(p),
+        images(n),
+        threads(team),
+        acc(acc_count(p, n)),
+        times(acc.size() / static_cast<size_t>(p.oc)),
+        busy(static_cast<size_t>(team)) {}
+
+  PixelSink sink() { return {this, take}; }
+
+  static void take(const void* self, int image, int64_t first, int count, const int32_t* pixels,
+                   int thread) noexcept {
+    auto& c = *static_cast<Collector*>(const_cast<void*>(self));
+    const int64_t image_pixels = int64_t{c.problem.oh} * c.problem.ow;
+    const bool valid = image >= 0 && image < c.images && first >= 0 && count > 0 &&
+                       first + count <= image_pixels && thread >= 0 && thread < c.threads;
+    if (!valid) {
+      ++c.broken;
+      return;
+    }
+    // A thread's number belongs to it alone while it is in here.
+    if (c.busy[static_cast<size_t>(thread)].exchange(true)) ++c.broken;
+    const size_t at = static_cast<size_t>(image * image_pixels + first);
+    for (size_t i = at; i < at + static_cast<size_t>(count); ++i) ++c.times[i];
+    std::copy_n(pixels, static_cast<size_t>(count) * c.problem.oc, c.acc.begin() + at * c.problem.oc);
+    c.busy[static_cast<size_t>(thread)] = false;
+  }
+};
+
+class EveryStream : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    for (const KernelEntry& entry : conv_kernels()) {
+      if (entry.name == GetParam()) entry_ = &entry;
+    }
+    ASSERT_NE(entry_, nullptr);
+    const auto& isas = available_isas();
+    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
+      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
+    }
+    try {
+      cap_ = resolve_isa("");
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+    const ConvProblem p = make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 2, 2);
+    const std::string reason = entry_->refuses(p, cap_);
+    if (!reason.empty()) GTEST_SKIP() << reason;
+    if (!entry_->make(p, random_codes(weight_count(p), 2, 1), cap_)->streams()) GTEST_SKIP() << "no stream()";
+  }
+
+  /// False when the kernel refuses the problem.
+  bool check(ConvProblem p, int n, int threads, int max_threads) {
+    p.max_threads = max_threads;
+    validate(p);
+    if (!entry_->refuses(p, cap_).empty()) return false;
+    const auto kernel = entry_->make(p, random_codes(weight_count(p), p.w_bits, 1), cap_);
+    if (!kernel->streams()) return false;
+    const auto src = random_codes(src_count(p, n), p.a_bits, 2);
+    const auto expected = run_guarded(*kernel, p, src, n, threads);
+    GuardedBuffer in(src.size()), scratch((kernel->scratch_bytes(n) + 63) / 64 * 64);
+    std::memcpy(in.as<uint8_t>(), src.data(), src.size());
+    Collector collector(p, n, std::min(threads, max_threads));
+    kernel->stream(in.as<uint8_t>(), n, collector.sink(), scratch.as<void>(), threads);
+    EXPECT_EQ(collector.broken, 0) << describe(p);
+    EXPECT_TRUE(std::all_of(collector.times.begin(), collector.times.end(),
+                            [](const auto& times) { return times == 1; }))
+        << describe(p) << " n " << n << " threads " << threads;
+    EXPECT_TRUE(collector.acc == expected) << describe(p) << " n " << n << " threads " << threads;
+    return true;
+  }
+
+  const KernelEntry* entry_ = nullptr;
+  Isa cap_ = Isa::kScalar;
+};
+
+TEST_P(EveryStream, EveryPixelOnceWithTheValuesOfRun) {
+  const Window windows[] = {square(1, 1, 0),
+                            square(3, 1, 1),
+                            square(5, 1, 2),
+                            square(3, 2, 1),
+                            square(3, 1, 3, 2),
+                            square(1, 3, 0),
+                            {2, 1, 3, 1, 2, 1, 3, 0, 0, 1},
+                            {3, 3, 1, 1, 1, 1, 5, 0, 4, 2}};
+  int done = 0;
+  for (const Window& window : windows) {
+    for (auto [ih, iw] : {std::array{1, 1}, {3, 70}, {30, 5}, {17, 17}}) {
+      if (ih + window.pad_top + window.pad_bottom < window.dilation_h * (window.kernel_h - 1) + 1) continue;
+      if (iw + window.pad_left + window.pad_right < window.dilation_w * (window.kernel_w - 1) + 1) continue;
+      for (int n : {1, 3}) {
+        for (int threads : {1, 2, 7}) {
+          const ConvProblem p = make_problem(9, ih, iw, 21, window, 1, 2, 2, Grid::kOdd, -1);
+          done += check(p, n, threads, threads == 7 ? 3 : 7);
+        }
+      }
+    }
+  }
+  EXPECT_GT(done, 100);
+}
+
+// One band, so that threads share the output channels.
+TEST_P(EveryStream, FewerBandsThanThreads) {
+  int done = 0;
+  for (auto [ic, oc, groups] : {std::array{100, 70, 1}, {8, 3, 1}, {64, 96, 4}, {12, 12, 12}}) {
+    for (int n : {1, 3}) {
+      for (int threads : {1, 2, 4}) {
+        done += check(make_problem(ic, 1, 1, oc, square(1, 1, 0), groups, 3, 2), n, threads, 4);
+        done += check(make_problem(ic, 2, 3, oc, square(3, 2, 1), groups, 1, 4, Grid::kTwosComplement), n,
+                      threads, 4);
+      }
+    }
+  }
+  EXPECT_GT(done, 0);
+}
+
+std::vector<const char*> names() {
+  std::vector<const char*> all;
+  for (const KernelEntry& entry : conv_kernels()) {
+    if (entry.family != Family::kReference && entry.family != Family::kDirect)
+      all.push_back(entry.name.c_str());
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Conv, EveryStream, testing::ValuesIn(names()),
+                         [](const auto& name) { return std::string(name.param); });
+
+}  // namespace
+}  // namespace bitstrata::kernels::test
