@@ -96,6 +96,7 @@ void validate(const ConvProblem& p) {
 const std::vector<KernelEntry>& conv_kernels() {
   static const std::vector<KernelEntry> all = [] {
     std::vector<KernelEntry> entries = int8_entries();
+    for (KernelEntry& entry : narrow_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : depthwise_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : lookup_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : bitplane_entries()) entries.push_back(std::move(entry));
@@ -107,9 +108,12 @@ const std::vector<KernelEntry>& conv_kernels() {
 
 namespace {
 
+double fill(int used, int unit) {
+  return double(used) / ((used + unit - 1) / unit * unit);
+}
+
 // Bit planes: part of the words' bits and of the vectors' lanes that carry channels.
 double used_fraction(const ConvProblem& p, int lanes) {
-  const auto fill = [](int used, int unit) { return double(used) / ((used + unit - 1) / unit * unit); };
   return fill(p.ic / p.groups, 32) * fill(p.oc / p.groups, lanes);
 }
 
@@ -134,6 +138,28 @@ double lookup_gmacs(Isa isa, const ConvProblem& p) {
     default:
       return 400 * speed;
   }
+}
+
+// Narrow int8: as used_fraction() for the bytes of a step and the lanes; widening after every few steps
+// costs.
+double narrow_gmacs(Isa isa, const ConvProblem& p) {
+  const double bytes = fill(p.ic / p.groups * (p.window.dilation_w == 1 ? p.window.kernel_w : 1), 4);
+  const double steps = 32767 / (((1 << p.a_bits) - 1) << p.w_bits), widening = 1 + 1.5 / std::max(steps, 1.0);
+  const int group_oc = p.oc / p.groups;
+  switch (isa) {
+    case Isa::kAmx:
+    case Isa::kVnni:
+      return 300 * bytes * fill(group_oc, 16);
+    case Isa::kAvx512:
+      return 200 / widening * bytes * fill(group_oc, 16);
+    case Isa::kAvx2:
+      return 145 / widening * bytes * fill(group_oc, 8);
+    case Isa::kNeon:
+      return 30 * bytes * fill(group_oc, 4);
+    case Isa::kScalar:
+      return 2 * bytes;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -163,6 +189,7 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
     case Family::kDirect:
       return entry.isa == Isa::kScalar ? 1 : entry.isa == Isa::kAvx512 ? 20 : 15;
     case Family::kInt8:
+      if (entry.name.starts_with("conv_u8s8_narrow")) return narrow_gmacs(entry.isa, problem);
       if (problem.groups == problem.ic && problem.groups > 1) {
         return problem.w_bits == 8 && problem.grid.mul == 2
                    ? 5

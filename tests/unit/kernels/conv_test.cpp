@@ -69,6 +69,13 @@ class EveryKernel : public testing::TestWithParam<const char*> {
                  threads);
   }
 
+  bool is_narrow() const { return entry_->name.starts_with("conv_u8s8_narrow"); }
+  /// Pairs of products in 16 bits hold all pairs of bits but one.
+  bool saturates(int w_bits, int a_bits) const {
+    return is_narrow() && (entry_->isa == Isa::kAvx2 || entry_->isa == Isa::kAvx512) && w_bits == 8 &&
+           a_bits == 8;
+  }
+
   /// The most bits that the family takes.
   int max_w() const { return entry_->family == Family::kLookup ? 4 : 8; }
   int max_a() const { return entry_->family == Family::kLookup ? 6 : 8; }
@@ -81,7 +88,7 @@ TEST_P(EveryKernel, AllBitPairs) {
   for (int w = 1; w <= 8; ++w) {
     for (int a = 1; a <= 8; ++a) {
       EXPECT_EQ(check_random(make_problem(5, 4, 5, 19, square(3, 1, 1), 1, w, a)),
-                w <= max_w() && a <= max_a())
+                w <= max_w() && a <= max_a() && !saturates(w, a))
           << w << " " << a;
     }
   }
@@ -92,8 +99,9 @@ TEST_P(EveryKernel, GridsAndZeroPoints) {
     for (int a : {1, 2, 3, 5, max_a()}) {
       for (Grid grid : kAllGrids) {
         for (int zero : {0, -1, -(1 << (a - 1)), -((1 << a) - 1)}) {
-          EXPECT_TRUE(
-              check_random(make_problem(7, 4, 3, 18, {3, 2, 1, 1, 1, 1, 2, 0, 0, 1}, 1, w, a, grid, zero)));
+          EXPECT_NE(
+              check_random(make_problem(7, 4, 3, 18, {3, 2, 1, 1, 1, 1, 2, 0, 0, 1}, 1, w, a, grid, zero)),
+              saturates(w, a));
         }
       }
     }
@@ -167,17 +175,18 @@ TEST_P(EveryKernel, WorstCaseOperands) {
   const ConvProblem depthwise = make_problem(32, 6, 6, 32, square(5, 1, 2), 32, 8, 8);
   done += check(depthwise, std::vector<uint8_t>(weight_count(depthwise), 255),
                 std::vector<uint8_t>(src_count(depthwise, 1), 255));
-  EXPECT_GE(done, 240);
+  EXPECT_GE(done, saturates(8, 8) ? 216 : 240);
 }
 
 TEST_P(EveryKernel, LongReductions) {
-  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a())));
-  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a(),
-                                        Grid::kTwosComplement, -(1 << (max_a() - 1)))));
+  const int w = max_w(), a = saturates(8, 8) ? 7 : max_a();
+  EXPECT_TRUE(check_random(make_problem(512, 3, 3, 20, square(3, 1, 1), 1, w, a)));
+  EXPECT_TRUE(check_random(
+      make_problem(512, 3, 3, 20, square(3, 1, 1), 1, w, a, Grid::kTwosComplement, -(1 << (a - 1)))));
   EXPECT_TRUE(check_random(make_problem(4096, 1, 1, 40, square(1, 1, 0), 1, 4, 4)));
-  const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, max_w(), max_a());
-  EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>((1 << max_w()) - 2)),
-                    std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>((1 << max_a()) - 1))));
+  const ConvProblem p = make_problem(512, 3, 3, 20, square(3, 1, 1), 1, w, a);
+  EXPECT_TRUE(check(p, std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>((1 << w) - 2)),
+                    std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>((1 << a) - 1))));
 }
 
 TEST_P(EveryKernel, BatchesAndThreads) {
@@ -216,6 +225,59 @@ TEST_P(EveryKernel, RunsConcurrently) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, (std::vector<int>{0, 0}));
+}
+
+// Sums of 16 bits hold a number of products that follows from the largest operands. Reductions that end
+// there, next to it and at its double, with every operand at its extreme.
+TEST_P(EveryKernel, WidensBeforeSixteenBitsOverflow) {
+  if (!is_narrow()) GTEST_SKIP() << "a property of the narrow kernels";
+  int done = 0;
+  for (int w = 1; w <= 8; ++w) {
+    for (int a = 1; a <= 8; ++a) {
+      const int max_value = (1 << a) - 1, top = (1 << w) - 1;
+      for (int max_weight : {top, (top + 1) / 2}) {  // grid integers or codes, and centred codes
+        for (int room : {32767 / (2 * max_weight * max_value), 65535 / (max_weight * max_value)}) {
+          for (int steps : {room - 1, room, room + 1, 2 * room, 2 * room + 1}) {
+            if (steps < 1) continue;
+            const ConvProblem p = make_problem(4 * steps, 1, 1, 3, square(1, 1, 0), 1, w, a);
+            std::vector<uint8_t> weights(weight_count(p), 0);                  // the lowest integer,
+            std::fill_n(weights.begin(), 4 * steps, top);                      // the highest,
+            for (size_t i = 1; i < size_t{4} * steps; i += 2) weights[i] = 0;  // and both in turn
+            std::fill_n(weights.begin() + 4 * steps, 4 * steps, top);
+            done += check(p, weights, std::vector<uint8_t>(src_count(p, 1), max_value));
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GE(done, 1000);
+}
+
+// The largest weight of the layer counts, not that of its grid.
+TEST_P(EveryKernel, UsesTheRoomThatSmallWeightsLeave) {
+  if (!is_narrow()) GTEST_SKIP() << "a property of the narrow kernels";
+  for (int largest : {0, 1, 3}) {
+    const int room = 32767 / (2 * std::max(largest, 1) * 127);
+    for (int steps : {room, room + 1, 2 * room + 1}) {
+      const ConvProblem p = make_problem(4 * steps, 1, 1, 5, square(1, 1, 0), 1, 8, 7, Grid::kTwosComplement);
+      for (int sign : {-1, 1}) {
+        EXPECT_TRUE(check(p,
+                          std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>(128 + sign * largest)),
+                          std::vector<uint8_t>(src_count(p, 1), 127)));
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, RefusesPairsThatCouldSaturate) {
+  if (!saturates(8, 8)) GTEST_SKIP() << "its sums hold every pair";
+  for (Grid grid : kAllGrids) {
+    const std::string reason =
+        entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 8, 8, grid), cap_);
+    EXPECT_NE(reason.find("could exceed 16 bits"), std::string::npos) << reason;
+    EXPECT_EQ(entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 8, 7, grid), cap_), "");
+    EXPECT_EQ(entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 7, 8, grid), cap_), "");
+  }
 }
 
 // Byte sums hold a number of table entries that follows from the largest code, 16-bit sums another.
@@ -261,7 +323,8 @@ int threads_of_this_process() {
 // OpenMP keeps the helpers of a thread until that thread ends, so a fresh thread shows how many a run
 // started.
 TEST_P(EveryKernel, StartsNoMoreThreadsThanAllowed) {
-  ConvProblem p = make_problem(64, 32, 32, 64, square(3, 1, 1), 1, max_w(), max_a(), Grid::kOdd, -2);
+  ConvProblem p = make_problem(64, 32, 32, 64, square(3, 1, 1), 1, max_w(), saturates(8, 8) ? 7 : max_a(),
+                               Grid::kOdd, -2);
   p.max_threads = p.max_batch = 2;
   const auto kernel = entry_->make(p, random_codes(weight_count(p), p.w_bits, 3), cap_);
   const auto src = random_codes(src_count(p, 3), p.a_bits, 4);
@@ -281,7 +344,7 @@ TEST_P(EveryKernel, RunsTheCodeAskedFor) {
   const ConvProblem p = make_problem(64, 8, 8, 64, square(3, 1, 1), 1, 4, 4);
   const auto kernel = entry_->make(p, random_codes(weight_count(p), 4, 1), cap_);
   const std::string actual = kernel->implementation();
-  if (entry_->family == Family::kInt8) {
+  if (entry_->family == Family::kInt8 && !is_narrow()) {
     EXPECT_EQ(cap_onednn(cap_), entry_->isa);
     const char* expected = entry_->isa == Isa::kAvx2     ? "avx2"
                            : entry_->isa == Isa::kAvx512 ? "avx512_core"
@@ -289,7 +352,7 @@ TEST_P(EveryKernel, RunsTheCodeAskedFor) {
                                                          : "amx";
     EXPECT_NE(actual.find(expected), std::string::npos) << actual;
     EXPECT_TRUE(entry_->isa >= Isa::kVnni || actual.find("vnni") == std::string::npos) << actual;
-  } else if (entry_->family == Family::kBitplane || entry_->family == Family::kLookup) {
+  } else if (entry_->family == Family::kBitplane || entry_->family == Family::kLookup || is_narrow()) {
     const char* expected = entry_->isa == Isa::kScalar   ? "scalar"
                            : entry_->isa == Isa::kNeon   ? "highway NEON"
                            : entry_->isa == Isa::kAvx2   ? "highway AVX2"

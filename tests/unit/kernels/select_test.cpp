@@ -54,9 +54,9 @@ TEST(Select, HonoursCapAndFamily) {
   for (Isa isa : available_isas()) EXPECT_LE(select_conv(p, isa).isa, isa);
   const Family reference = Family::kReference;
   EXPECT_EQ(select_conv(p, best_isa(), &reference).name, "conv_reference__scalar");
-  const Family int8 = Family::kInt8;
+  const Family direct = Family::kDirect;  // depthwise only
   try {
-    select_conv(p, Isa::kScalar, &int8);
+    select_conv(p, Isa::kScalar, &direct);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
