@@ -45,6 +45,22 @@ struct Totals {
   }
 };
 
+/// Puts what was measured in the place of what was expected.
+void judge_by_times(const runtime::Model& model, size_t op, std::vector<kernels::Verdict>& verdicts) {
+  const auto& times = model.kernel_times(op);
+  if (times.empty()) return;
+  for (kernels::Verdict& verdict : verdicts) {
+    verdict.chosen = verdict.entry->name == model.kernel_name(op);
+    if (verdict.refused) continue;
+    const auto time = std::ranges::find(times, verdict.entry, &runtime::KernelTime::entry);
+    verdict.reason = verdict.chosen ? ""
+                     : time == times.end()
+                         ? "not measured: its estimate is far behind"
+                         : fmt::format("measured slower: {:.2f} us against {:.2f} us of {}", time->us,
+                                       times.front().us, times.front().entry->name);
+  }
+}
+
 std::vector<Layer> list_layers(const runtime::Model& model, bool explain) {
   const program::Program& program = model.program();
   std::vector<Layer> layers;
@@ -61,6 +77,7 @@ std::vector<Layer> list_layers(const runtime::Model& model, bool explain) {
                 {}};
     if (const auto problem = explain ? conv_problem(program, op) : std::nullopt) {
       layer.verdicts = kernels::explain_conv(*problem, model.options().isa);
+      judge_by_times(model, i, layer.verdicts);
     }
     layers.push_back(std::move(layer));
   }

@@ -2,9 +2,18 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <string>
 #include <thread>
+#include <vector>
 
 namespace bitstrata::cli {
+
+namespace {
+
+constexpr kernels::Family kChoices[] = {kernels::Family::kBitplane, kernels::Family::kInt8,
+                                        kernels::Family::kDirect, kernels::Family::kReference};
+
+}  // namespace
 
 int MachineOptions::resolved_threads() const noexcept {
   return threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -15,6 +24,11 @@ runtime::Options MachineOptions::runtime_options(int max_batch) const {
   options.threads = resolved_threads();
   options.isa = resolved_isa();
   options.max_batch = max_batch;
+  if (kernel_choice == "estimated") return options;
+  options.kernel_times = runtime::default_kernel_times();
+  for (kernels::Family family : kChoices) {
+    if (kernel_choice == kernels::to_string(family)) options.family = family;
+  }
   return options;
 }
 
@@ -26,9 +40,16 @@ void add_threads_option(CLI::App& app, MachineOptions& options) {
 
 void add_machine_options(CLI::App& app, MachineOptions& options) {
   add_threads_option(app, options);
-  app.add_option("--isa", options.isa,
-                 "Highest instruction set to use: scalar, neon, avx2, avx512, vnni, amx")
+  app.add_option("--isa", options.isa, "Highest instruction set to use: scalar, neon, avx2, avx512, vnni, amx")
       ->type_name("ISA");
+  std::vector<std::string> choices = {"measured", "estimated"};
+  for (kernels::Family family : kChoices) choices.emplace_back(kernels::to_string(family));
+  app.add_option(
+         "--kernel-choice", options.kernel_choice,
+         "How the kernel of each layer is chosen: measured here and remembered, estimated, or one family")
+      ->type_name("CHOICE")
+      ->check(CLI::IsMember(choices))
+      ->capture_default_str();
 }
 
 void add_batch_option(CLI::App& app, int& batch) {

@@ -14,6 +14,7 @@ namespace bitstrata::cli {
 struct MachineOptions {
   int threads = 0;  ///< 0: all cores this process may use
   std::string isa;  ///< cap on the instruction set; empty: BITSTRATA_ISA, else the best there is
+  std::string kernel_choice = "measured";  ///< or "estimated", or the name of a family
 
   int resolved_threads() const noexcept;
   /// Errors as resolve_isa.
@@ -24,7 +25,7 @@ struct MachineOptions {
 
 /// Adds --threads.
 void add_threads_option(CLI::App& app, MachineOptions& options);
-/// Adds --threads and --isa.
+/// Adds --threads, --isa and --kernel-choice.
 void add_machine_options(CLI::App& app, MachineOptions& options);
 
 /// Adds --batch, 1..65536.

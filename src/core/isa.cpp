@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 
 #include "core/error.h"
 
@@ -100,6 +101,15 @@ Isa resolve_isa(std::string_view name) {
     fail(ErrorCode::kUnsupported, "this machine lacks the instruction set '{}': it has {}", name, names(found));
   }
   return isa;
+}
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
 }
 
 }  // namespace bitstrata

@@ -26,4 +26,7 @@ Isa best_isa();
 /// kUnsupported, listing what exists, when this machine lacks the ISA.
 Isa resolve_isa(std::string_view name);
 
+/// The CPU's own name, as "AMD EPYC 9R14"; "unknown" where /proc/cpuinfo has none.
+std::string cpu_name();
+
 }  // namespace bitstrata

@@ -97,10 +97,11 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem);
 /// refusal, when a restriction leaves none.
 const KernelEntry& select_conv(const ConvProblem& problem, Isa cap, const Family* only = nullptr);
 
-/// Why each kernel was or was not chosen, for `inspect --explain`.
+/// Why each kernel would or would not be chosen by its estimate.
 struct Verdict {
   const KernelEntry* entry;
   bool chosen;
+  bool refused;        ///< it cannot run the problem under this cap
   std::string reason;  ///< empty for the chosen one
 };
 std::vector<Verdict> explain_conv(const ConvProblem& problem, Isa cap);

@@ -215,8 +215,9 @@ std::vector<Verdict> explain_conv(const ConvProblem& problem, Isa cap) {
   Verdict* best = nullptr;
   verdicts.reserve(conv_kernels().size());
   for (const KernelEntry& entry : conv_kernels()) {
-    Verdict& verdict = verdicts.emplace_back(Verdict{&entry, false, refusal(entry, problem, cap)});
-    if (!verdict.reason.empty()) continue;
+    Verdict& verdict = verdicts.emplace_back(Verdict{&entry, false, false, refusal(entry, problem, cap)});
+    verdict.refused = !verdict.reason.empty();
+    if (verdict.refused) continue;
     if (best == nullptr || expected_gmacs(entry, problem) > expected_gmacs(*best->entry, problem))
       best = &verdict;
   }

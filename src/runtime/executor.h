@@ -59,6 +59,7 @@ struct Preparation {
   const program::Program& program;
   const Options& options;
   const RowOps& ops;
+  KernelTimes* times;  ///< null: kernels are chosen by estimate
 
   const program::Tensor& tensor(TensorId id) const { return program.tensors[static_cast<size_t>(id)]; }
   /// By tensor: the values of a constant in logical order, or null.
@@ -73,6 +74,8 @@ class Executor {
   size_t scratch_bytes() const noexcept { return scratch_.total_bytes(); }
   /// Name of the chosen kernel; "-" without a choice.
   virtual std::string kernel_name() const { return "-"; }
+  /// What it was chosen from, when measured.
+  virtual std::vector<KernelTime> kernel_times() const { return {}; }
 
  protected:
   ScratchLayout scratch_;

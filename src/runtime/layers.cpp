@@ -132,9 +132,17 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
     problem.max_batch = pass_images_;
     problem.max_threads = threads_;
     const kernels::Family* only = p.options.family ? &*p.options.family : nullptr;
-    const kernels::KernelEntry& entry = kernels::select_conv(problem, p.options.isa, only);
     const auto count = static_cast<size_t>(g.oc) * static_cast<size_t>(problem.reduction());
-    kernel_ = entry.make(problem, quant::unpack_codes(codes.packed, count, codes.bits), p.options.isa);
+    const std::vector<uint8_t> unpacked = quant::unpack_codes(codes.packed, count, codes.bits);
+    if (p.times != nullptr) {
+      kernels::validate(problem);
+      for (const KernelTime& time : p.times->of(problem, unpacked, p.options.isa)) {
+        if (only == nullptr || time.entry->family == *only) times_.push_back(time);
+      }
+    }
+    const kernels::KernelEntry& entry =
+        times_.empty() ? kernels::select_conv(problem, p.options.isa, only) : *times_.front().entry;
+    kernel_ = entry.make(problem, unpacked, p.options.isa);
     name_ = entry.name;
     kernel_offset_ = scratch_.reserve(kernel_->scratch_bytes(pass_images_));
     channels_ = g.oc;
@@ -176,6 +184,7 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   }
 
   std::string kernel_name() const override { return name_; }
+  std::vector<KernelTime> kernel_times() const override { return times_; }
 
  private:
   void compute(const uint8_t* source, int count, int32_t* results,
@@ -199,6 +208,7 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   const RowOps* ops_;
   std::unique_ptr<kernels::ConvKernel> kernel_;
   std::string name_;
+  std::vector<KernelTime> times_;
   size_t kernel_offset_ = 0;
   int64_t channels_;
   std::optional<Source> scale_, shift_;

@@ -125,7 +125,9 @@ void PreparedModel::fill_constants() {
 }
 
 void PreparedModel::prepare_ops() {
-  Preparation preparation{program_, options_, ops_,
+  std::optional<KernelTimes> times;
+  if (options_.kernel_times) times.emplace(*options_.kernel_times);
+  Preparation preparation{program_, options_, ops_, times ? &*times : nullptr,
                           std::vector<const std::vector<float>*>(program_.tensors.size(), nullptr)};
   for (const program::Constant& constant : program_.constants) {
     preparation.constants[static_cast<size_t>(constant.tensor)] = &constant.values;
@@ -134,7 +136,9 @@ void PreparedModel::prepare_ops() {
     const bool alias = is_alias(program_, op) && !locations_[static_cast<size_t>(op.inputs[0])].constant;
     executors_.push_back(alias ? nullptr : make_executor(preparation, op));
     kernel_names_.push_back(alias ? "-" : executors_.back()->kernel_name());
+    kernel_times_.push_back(alias ? std::vector<KernelTime>() : executors_.back()->kernel_times());
   }
+  if (times) times->save();
 }
 
 // Step 0 is the conversion of the input, step i + 1 is op i, the last one reads the outputs.

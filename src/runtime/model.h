@@ -30,6 +30,9 @@ class PreparedModel final : public Model {
   const program::Program& program() const noexcept override { return program_; }
   const Options& options() const noexcept override { return options_; }
   const std::string& kernel_name(size_t op_index) const noexcept override { return kernel_names_[op_index]; }
+  const std::vector<KernelTime>& kernel_times(size_t op_index) const noexcept override {
+    return kernel_times_[op_index];
+  }
   size_t arena_bytes() const noexcept override { return arena_bytes_; }
 
   /// Runs op `index`, whose context has everything but its scratch.
@@ -51,6 +54,7 @@ class PreparedModel final : public Model {
   const RowOps& ops_;
   std::vector<std::unique_ptr<Executor>> executors_;  ///< null: nothing to do, the output is an alias
   std::vector<std::string> kernel_names_;
+  std::vector<std::vector<KernelTime>> kernel_times_;
   std::vector<Location> locations_;
   std::vector<Block> blocks_;
   std::vector<size_t> scratch_offsets_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "core/isa.h"
 #include "kernels/conv.h"
 #include "program/program.h"
+#include "runtime/kernel_times.h"
 
 namespace bitstrata::runtime {
 
@@ -19,6 +21,9 @@ struct Options {
   Isa isa = best_isa();                       ///< cap on the instruction sets used
   int max_batch = 1;                          ///< images per run(), >= 1; memory is planned for it
   std::optional<kernels::Family> family;      ///< use only this family for quantized layers (tests, comparisons)
+  /// Chooses each quantized layer's kernel by measuring them here, once per layer, CPU and setting; the times are kept in this file (an empty
+  /// path: nowhere). nullopt: chosen by estimate, which takes no time. The results are the same, bit for bit.
+  std::optional<std::filesystem::path> kernel_times;
   bool keep_all_tensors = false;              ///< do not reuse memory, so that every tensor can be read after run()
 };
 
@@ -32,6 +37,8 @@ class Model {
   virtual const Options& options() const noexcept = 0;
   /// Name of the kernel that op `index` runs on, e.g. "conv_bitplane__avx2"; "-" for ops without a choice of kernel.
   virtual const std::string& kernel_name(size_t op_index) const noexcept = 0;
+  /// Measured times of the kernels for op `index`, fastest first; empty where nothing was measured.
+  virtual const std::vector<KernelTime>& kernel_times(size_t op_index) const noexcept = 0;
   /// Bytes of the arena that one session allocates.
   virtual size_t arena_bytes() const noexcept = 0;
 };
