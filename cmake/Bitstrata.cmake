@@ -46,27 +46,27 @@ function(bitstrata_library name)
   target_link_libraries(bitstrata_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
 endfunction()
 
-# bitstrata_runtime_library(): libbitstrata.so, all runtime modules in one library to embed.
+# bitstrata_runtime_library(): libbitstrata.so, all runtime modules in one library to embed. It shows the C interface and nothing else.
 function(bitstrata_runtime_library)
   set(modules "")
   set(objects "")
   foreach(module IN LISTS BITSTRATA_RUNTIME_MODULES)
-    if(TARGET bitstrata_${module})
-      list(APPEND modules bitstrata_${module})
-      list(APPEND objects $<TARGET_OBJECTS:bitstrata_${module}>)
-    endif()
+    list(APPEND modules bitstrata_${module})
+    list(APPEND objects $<TARGET_OBJECTS:bitstrata_${module}>)
   endforeach()
+  set(exports ${PROJECT_SOURCE_DIR}/src/capi/exports.map)
   add_library(bitstrata_shared SHARED ${objects})
   add_library(bitstrata::bitstrata ALIAS bitstrata_shared)
   # The objects hold every symbol already; the modules bring the libraries that they link.
-  target_link_libraries(bitstrata_shared PRIVATE ${modules} PUBLIC fmt::fmt)
-  target_link_options(bitstrata_shared PRIVATE -Wl,--as-needed)
+  target_link_libraries(bitstrata_shared PRIVATE ${modules})
+  target_link_options(bitstrata_shared PRIVATE -Wl,--as-needed -Wl,--version-script=${exports})
   if(NOT BITSTRATA_SANITIZE)
     target_link_options(bitstrata_shared PRIVATE -Wl,--no-undefined)
   endif()
-  target_include_directories(bitstrata_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
-                                                        $<INSTALL_INTERFACE:include/bitstrata>)
-  set_target_properties(bitstrata_shared PROPERTIES OUTPUT_NAME bitstrata VERSION ${PROJECT_VERSION} SOVERSION 0)
+  target_include_directories(bitstrata_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                        $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
+  set_target_properties(bitstrata_shared PROPERTIES OUTPUT_NAME bitstrata EXPORT_NAME bitstrata VERSION ${PROJECT_VERSION}
+                                                    SOVERSION 0 LINK_DEPENDS ${exports})
 endfunction()
 
 # bitstrata_test(NAME SOURCES ... [LIBS ...] [LABELS ...]): one GoogleTest binary; every case becomes a ctest case.

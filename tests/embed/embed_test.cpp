@@ -1,38 +1,103 @@
 #include <gtest/gtest.h>
 
-#include "format/bst.h"
-#include "program/reference.h"
-#include "runtime/session.h"
-#include "tests/support/random_program.h"
+#include <bitstrata/bitstrata.hpp>
+#include <fstream>
+#include <thread>
 
-namespace bitstrata {
+// libbitstrata.so as its users see it: nothing of its inside is linked here.
 namespace {
 
-TEST(Embed, WritesReadsAndRunsANetworkWithTheLibraryAlone) {
-  const program::Program network = testing::random_program(7);
-  const program::Program read_back = format::decode(format::encode(network), "memory");
-  const auto input = testing::random_input(read_back, 1, 1);
+const std::string kFolder = BITSTRATA_EMBED_FOLDER;
 
-  runtime::Session session(runtime::Model::prepare(read_back, {}));
-  std::vector<std::vector<float>> outputs;
-  for (program::TensorId id : read_back.outputs) {
-    outputs.emplace_back(
-        static_cast<size_t>(program::elements(read_back.tensors[static_cast<size_t>(id)].dims)));
-  }
-  const std::vector<std::span<float>> spans(outputs.begin(), outputs.end());
-  session.run(input, 1, spans);
+std::vector<char> read_bytes(const std::string& name) {
+  std::ifstream file(kFolder + name, std::ios::binary);
+  std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_FALSE(bytes.empty()) << name;
+  return bytes;
+}
 
-  const auto expected = program::run_reference(network, input);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const auto id = static_cast<size_t>(network.outputs[i]);
-    const auto& code = network.tensors[id].code;
-    for (size_t k = 0; k < outputs[i].size(); ++k) {
-      EXPECT_EQ(outputs[i][k],
-                code ? quant::dequantize(expected.codes[id][k], *code) : expected.floats[id][k])
-          << i << " " << k;
+std::vector<float> read_image() {
+  const std::vector<char> bytes = read_bytes("image.f32");
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(values.data()));
+  return values;
+}
+
+std::vector<float> expected_scores() {
+  std::ifstream file(kFolder + "expected.txt");
+  std::vector<float> scores;
+  size_t index = 0;
+  for (float score = 0; file >> index >> score;) scores.push_back(score);
+  return scores;
+}
+
+bitstrata::Model load(const bitstrata::Options& options = {}) {
+  return bitstrata::Model::load(kFolder + "model.bst", options);
+}
+
+TEST(Embed, RunsANetworkWithTheLibraryAlone) {
+  bitstrata::Session session(load());
+  EXPECT_EQ(session.run(1, read_image()), std::vector<std::vector<float>>{expected_scores()});
+}
+
+TEST(Embed, ABatchFromMemoryGivesTheSame) {
+  const std::vector<char> bytes = read_bytes("model.bst");
+  bitstrata::Options options;
+  options.max_batch = 2;
+  options.threads = 2;
+  bitstrata::Session session(bitstrata::Model::load(std::as_bytes(std::span(bytes)), options));
+  std::vector<float> images = read_image(), expected = expected_scores();
+  images.resize(128, 0.5f);
+  const std::vector<float> scores = session.run(2, images).at(0);
+  ASSERT_EQ(scores.size(), 20u);
+  EXPECT_EQ(std::vector(scores.begin(), scores.begin() + 10), expected);
+}
+
+TEST(Embed, QueriesTellWhatTheNetworkIs) {
+  const bitstrata::Model model = load();
+  EXPECT_EQ(model.input().dims, (std::vector<int64_t>{1, 8, 8}));
+  EXPECT_EQ(model.output().element_count, 10u);
+  EXPECT_EQ(model.class_name(7), "seven");
+  EXPECT_EQ(model.normalization().mean, std::vector{0.5f});
+  const bitstrata::Layer conv = model.layer(1);
+  EXPECT_EQ(conv.op, "conv");
+  EXPECT_EQ(conv.weight_bits, 2);
+  EXPECT_EQ(conv.activation_bits, 8);
+  EXPECT_EQ(conv.macs, 6u * 36 * 9);
+  EXPECT_EQ(conv.weight_bytes, 14u);
+  EXPECT_EQ(model.info().weight_bytes, 14u + 810);
+  EXPECT_NE(conv.kernel, "-");
+}
+
+TEST(Embed, FailuresAreExceptionsWithCodes) {
+  const auto code_of = [](auto&& call) {
+    try {
+      call();
+    } catch (const bitstrata::Error& error) {
+      EXPECT_STRNE(error.what(), "");
+      return error.code();
     }
+    return BITSTRATA_OK;
+  };
+  EXPECT_EQ(code_of([] { bitstrata::Model::load(kFolder + "none.bst"); }), BITSTRATA_IO);
+  EXPECT_EQ(code_of([] { bitstrata::Model::load(std::span<const std::byte>()); }),
+            BITSTRATA_INVALID_ARGUMENT);
+  EXPECT_EQ(code_of([] { load().class_name(10); }), BITSTRATA_NOT_FOUND);
+  EXPECT_EQ(code_of([] { load({.isa = {}, .kernels = "magic"}); }), BITSTRATA_INVALID_ARGUMENT);
+  EXPECT_EQ(code_of([] { bitstrata::Session(load()).run(1, std::vector<float>(3)); }), BITSTRATA_BAD_INPUT);
+}
+
+TEST(Embed, ThreadsRunTheirOwnSessionsOfOneModel) {
+  const bitstrata::Model model = load();
+  const std::vector<float> image = read_image(), expected = expected_scores();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      bitstrata::Session session(model);
+      for (int i = 0; i < 50; ++i) EXPECT_EQ(session.run(1, image).at(0), expected);
+    });
   }
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace
-}  // namespace bitstrata

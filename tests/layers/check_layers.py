@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-ORDER = ["core", "quant", "program", "kernels", "format", "runtime", "graph", "onnx", "plan", "search", "compile", "data", "train", "evaluators",
+ORDER = ["core", "quant", "program", "kernels", "format", "runtime", "capi", "graph", "onnx", "plan", "search", "compile", "data", "train", "evaluators",
          "apps/common", "apps/bitstrata", "apps/bitstrata-train"]
 # Pairs (from, to) that the order alone would allow.
 EXCEPTIONS = {("plan", "onnx"), ("apps/common", "train"), ("apps/bitstrata", "train"), ("apps/bitstrata-train", "apps/bitstrata")}
