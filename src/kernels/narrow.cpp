@@ -60,7 +60,7 @@ class NarrowKernel final : public RowKernel {
   int blocks() const noexcept override { return p_.groups * group_blocks_; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override {
-    return stored_.value_factor != 0 ? size_t{1} * rows * p_.ow * sizeof(int32_t) : 0;
+    return size_t{1} * rows * p_.ow * (p_.window.kernel_h * sizeof(uint8_t*) + sizeof(uint32_t));
   }
   size_t weight_bytes() const noexcept override { return weights_.size() + bias_.size() * sizeof(int32_t); }
   std::string implementation() const override { return target_.name; }
@@ -72,6 +72,7 @@ class NarrowKernel final : public RowKernel {
   const uint32_t* sums_of(const uint8_t* row, int group) const noexcept {
     return reinterpret_cast<const uint32_t*>(row + code_bytes_) + size_t{1} * group * padded_w_;
   }
+  void find_codes(const RowBand& band, int group, const uint8_t** codes) const noexcept;
   void window_sums(const RowBand& band, int group, uint32_t* out) const noexcept;
 
   ConvProblem p_;
@@ -164,6 +165,17 @@ void NarrowKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
   for (size_t i = 0; i < sums_count_; ++i) sums[i] = target_.sum(row + i * group_ic_, group_ic_);
 }
 
+// codes: [kernel_h][pixels].
+void NarrowKernel::find_codes(const RowBand& band, int group, const uint8_t** codes) const noexcept {
+  const size_t stride = size_t{1} * p_.window.stride_w * group_ic_;
+  for (int ky = 0; ky < p_.window.kernel_h; ++ky) {
+    for (int y = 0; y < band.count; ++y, codes += p_.ow) {
+      const uint8_t* row = band.rows[y * p_.window.kernel_h + ky] + group * group_bytes_;
+      for (int x = 0; x < p_.ow; ++x) codes[x] = row + x * stride;
+    }
+  }
+}
+
 void NarrowKernel::window_sums(const RowBand& band, int group, uint32_t* out) const noexcept {
   const program::Window& w = p_.window;
   for (int y = 0; y < band.count; ++y, out += p_.ow) {
@@ -179,19 +191,19 @@ void NarrowKernel::window_sums(const RowBand& band, int group, uint32_t* out) co
 
 void NarrowKernel::compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept {
   const int lanes = target_.lanes;
-  auto* pixel_sums = reinterpret_cast<uint32_t*>(scratch);
+  const int pixels = band.count * p_.ow;
+  auto* pixel_codes = reinterpret_cast<const uint8_t**>(scratch);
+  auto* pixel_sums = reinterpret_cast<uint32_t*>(pixel_codes + size_t{1} * p_.window.kernel_h * pixels);
   for (int begin = first; begin < last;) {
     const int group = begin / group_blocks_, in_group = begin % group_blocks_ * lanes;
     const int end = std::min(last, (group + 1) * group_blocks_);
+    find_codes(band, group, pixel_codes);
     if (stored_.value_factor != 0) window_sums(band, group, pixel_sums);
     NarrowBand part{};
     part.weights = weights_.data() + size_t{4} * begin * steps_ * lanes;
-    part.rows = band.rows;
-    part.row_offset_bytes = group * group_bytes_;
-    part.pixel_stride_bytes = size_t{1} * p_.window.stride_w * group_ic_;
+    part.codes = pixel_codes;
     part.kernel_h = p_.window.kernel_h;
-    part.ow = p_.ow;
-    part.pixels = band.count * p_.ow;
+    part.pixels = pixels;
     part.runs = runs_.data();
     part.run_count = static_cast<int>(runs_.size());
     part.steps = steps_;

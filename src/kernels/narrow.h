@@ -17,13 +17,11 @@ struct NarrowRun {
 
 /// Consecutive output pixels against consecutive blocks of `lanes` output channels of one group.
 struct NarrowBand {
-  const uint8_t* weights;      ///< [blocks][steps][lanes][4], signed or unsigned bytes as the target has it
-  const uint8_t* const* rows;  ///< [output rows][kernel_h] input rows
-  size_t row_offset_bytes;     ///< of the group in an input row
-  size_t pixel_stride_bytes;
-  int kernel_h, ow, pixels;  ///< pixels: output rows * ow
-  const NarrowRun* runs;     ///< [run_count] of one row of the window
-  int run_count, steps;      ///< steps: of the whole window
+  const uint8_t* weights;       ///< [blocks][steps][lanes][4], signed or unsigned bytes as the target has it
+  const uint8_t* const* codes;  ///< [kernel_h][pixels]: first byte of the window's row
+  int kernel_h, pixels;
+  const NarrowRun* runs;  ///< [run_count] of one row of the window
+  int run_count, steps;   ///< steps: of the whole window
   /// Steps whose products fit the target's 16-bit sums, at least 1. Not used by targets with 32-bit sums.
   int exact_steps;
   int blocks;

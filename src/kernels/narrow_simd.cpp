@@ -133,115 +133,145 @@ HWY_INLINE void store_channels(WordVector y, int32_t* out, int channels) {
   }
   HWY_ALIGN uint32_t lanes[hn::MaxLanes(d)];
   hn::Store(y, d, lanes);
-  std::memcpy(words, lanes, static_cast<size_t>(channels) * sizeof(uint32_t));
+  for (int i = 0; i < channels; ++i) words[i] = lanes[i];
+}
+
+// Sums live in registers only when the loops over a tile are unrolled, which the compiler alone does not do
+// for large tiles.
+#define UNROLL _Pragma("GCC unroll 16")
+
+// sums += products of `steps` steps from `offset` on.
+template <int kPixels, int kBlocks>
+HWY_INLINE void add_steps(const uint8_t* const (&codes)[kPixels], size_t offset, const uint8_t* weights,
+                          size_t block_stride, int steps, Sums (&sums)[kPixels][kBlocks]) {
+  const Bytes d8;
+  for (int i = 0; i < steps; ++i) {
+    ByteVector w[kBlocks];
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * block_stride + i * hn::Lanes(d8));
+    UNROLL
+    for (int p = 0; p < kPixels; ++p) {
+      const ByteVector v = broadcast_four(codes[p] + offset + 4 * i);
+      UNROLL
+      for (int r = 0; r < kBlocks; ++r) sums[p][r] = add_products(sums[p][r], v, w[r]);
+    }
+  }
 }
 
 template <int kPixels, int kBlocks>
-struct Tile {
-  Sums sums[kPixels][kBlocks];
-  HWY_ALIGN uint32_t totals[kPixels][kBlocks][hn::MaxLanes(Words())];  // widened sums
-  bool any_totals = false;
-
-  HWY_INLINE void clear() {
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) sums[p][r] = zero_sums();
-    }
-  }
-  HWY_INLINE WordVector total(int p, int r) const {
-    const WordVector sum = widen(sums[p][r]);
-    return any_totals ? hn::Add(sum, hn::Load(Words(), totals[p][r])) : sum;
-  }
-  HWY_INLINE void widen_all() {
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) hn::Store(total(p, r), Words(), totals[p][r]);
-    }
-    any_totals = true;
-    clear();
-  }
-  HWY_INLINE void add(const uint8_t* const (&codes)[kPixels], size_t offset, const uint8_t* weights,
-                      size_t block_stride, int steps) {
-    const Bytes d8;
-    Sums local[kPixels][kBlocks];
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) local[p][r] = sums[p][r];
-    }
-    for (int i = 0; i < steps; ++i) {
-      ByteVector w[kBlocks];
-      for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * block_stride + i * hn::Lanes(d8));
-      for (int p = 0; p < kPixels; ++p) {
-        const ByteVector v = broadcast_four(codes[p] + offset + 4 * i);
-        for (int r = 0; r < kBlocks; ++r) local[p][r] = add_products(local[p][r], v, w[r]);
-      }
-    }
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) sums[p][r] = local[p][r];
-    }
-  }
-};
-
-// Pixels [x, x + kPixels) and blocks [block, block + kBlocks).
-template <int kPixels, int kBlocks>
-HWY_NOINLINE void tile(const NarrowBand& a, int x, int block) {
-  const Words d;
-  const size_t lanes = hn::Lanes(d), step_bytes = 4 * lanes, block_stride = a.steps * step_bytes;
-  const uint8_t* weights = a.weights + block * block_stride;
-  const uint8_t* const* rows[kPixels];
-  size_t offsets[kPixels];
+HWY_INLINE void clear(Sums (&sums)[kPixels][kBlocks]) {
+  UNROLL
   for (int p = 0; p < kPixels; ++p) {
-    rows[p] = a.rows + size_t{1} * ((x + p) / a.ow) * a.kernel_h;
-    offsets[p] = a.row_offset_bytes + (x + p) % a.ow * a.pixel_stride_bytes;
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) sums[p][r] = zero_sums();
   }
-  Tile<kPixels, kBlocks> t;
-  t.clear();
+}
+
+// totals: [kPixels][kBlocks][lanes], aligned.
+template <int kPixels, int kBlocks>
+HWY_INLINE void add_to_totals(const Sums (&sums)[kPixels][kBlocks], uint32_t* totals) {
+  const Words d;
+  UNROLL
+  for (int p = 0; p < kPixels; ++p) {
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) {
+      uint32_t* total = totals + (p * kBlocks + r) * hn::Lanes(d);
+      hn::Store(hn::Add(hn::Load(d, total), widen(sums[p][r])), d, total);
+    }
+  }
+}
+
+template <int kPixels, int kBlocks>
+HWY_INLINE void finish(const NarrowBand& a, int x, int block, const WordVector (&sums)[kPixels][kBlocks]) {
+  const Words d;
+  const int lanes = static_cast<int>(hn::Lanes(d)), mul_shift = a.mul_shift;
+  const int channels = a.channels - block * lanes;
+  WordVector bias[kBlocks];
+  UNROLL
+  for (int r = 0; r < kBlocks; ++r) {
+    bias[r] = hn::LoadU(d, reinterpret_cast<const uint32_t*>(a.bias) + (block + r) * lanes);
+  }
+  int32_t* out = a.out + x * a.out_stride_elems + block * lanes;
+  const size_t out_stride = a.out_stride_elems;
+  UNROLL
+  for (int p = 0; p < kPixels; ++p, out += out_stride) {
+    const WordVector shared =
+        a.pixel_sums == nullptr ? hn::Zero(d) : hn::Set(d, a.value_factor * a.pixel_sums[x + p]);
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) {
+      const WordVector y = hn::Add(hn::ShiftLeftSame(sums[p][r], mul_shift), hn::Add(shared, bias[r]));
+      store_channels(y, out + r * lanes, channels - r * lanes);
+    }
+  }
+}
+
+// Pixels [x, x + kPixels) and blocks [block, block + kBlocks). totals: room for the sums of the tile when
+// these have to be widened on the way.
+template <int kPixels, int kBlocks, bool kWidens>
+HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) {
+  const Words d;
+  const size_t step_bytes = 4 * hn::Lanes(d), block_stride = a.steps * step_bytes;
+  const uint8_t* weights = a.weights + block * block_stride;
+  Sums sums[kPixels][kBlocks];
+  clear(sums);
+  if (kWidens) std::memset(totals, 0, kPixels * kBlocks * step_bytes);
   int room = a.exact_steps;
-  for (int ky = 0; ky < a.kernel_h; ++ky) {
+  const uint8_t* const* pixels = a.codes + x;
+  for (int ky = 0; ky < a.kernel_h; ++ky, pixels += a.pixels) {
     const uint8_t* codes[kPixels];
-    for (int p = 0; p < kPixels; ++p) codes[p] = rows[p][ky] + offsets[p];
+    UNROLL
+    for (int p = 0; p < kPixels; ++p) codes[p] = pixels[p];
     for (int run = 0; run < a.run_count; ++run) {
       size_t offset = a.runs[run].offset_bytes;
       for (int left = a.runs[run].steps; left > 0;) {
-        const int steps = kDirect ? left : std::min(left, room);
-        t.add(codes, offset, weights, block_stride, steps);
+        const int steps = kWidens ? std::min(left, room) : left;
+        add_steps(codes, offset, weights, block_stride, steps, sums);
         weights += steps * step_bytes;
         offset += 4 * steps;
         left -= steps;
-        if constexpr (!kDirect) {
-          room -= steps;
-          if (room == 0) {
-            t.widen_all();
-            room = a.exact_steps;
-          }
+        if (kWidens && (room -= steps) == 0) {
+          add_to_totals(sums, totals);
+          clear(sums);
+          room = a.exact_steps;
         }
       }
     }
   }
+  WordVector final_sums[kPixels][kBlocks];
+  UNROLL
   for (int p = 0; p < kPixels; ++p) {
-    const uint32_t shared = a.value_factor == 0 ? 0 : a.value_factor * a.pixel_sums[x + p];
-    int32_t* out = a.out + (x + p) * a.out_stride_elems;
+    UNROLL
     for (int r = 0; r < kBlocks; ++r) {
-      const int first = (block + r) * static_cast<int>(lanes);
-      const WordVector bias = hn::LoadU(d, reinterpret_cast<const uint32_t*>(a.bias) + first);
-      const WordVector product = hn::ShiftLeftSame(t.total(p, r), a.mul_shift);
-      store_channels(hn::Add(product, hn::Add(hn::Set(d, shared), bias)), out + first, a.channels - first);
+      final_sums[p][r] = widen(sums[p][r]);
+      if (kWidens) {
+        const WordVector total = hn::Load(d, totals + (p * kBlocks + r) * hn::Lanes(d));
+        final_sums[p][r] = hn::Add(final_sums[p][r], total);
+      }
     }
   }
+  finish(a, x, block, final_sums);
 }
 
 template <int kBlocks, int kMaxPixels>
-HWY_INLINE void tile_of(const NarrowBand& a, int pixels, int x, int block) {
+HWY_INLINE void tile_of(const NarrowBand& a, int pixels, int x, int block, uint32_t* totals) {
   if constexpr (kMaxPixels > 1) {
-    if (pixels < kMaxPixels) return tile_of<kBlocks, kMaxPixels - 1>(a, pixels, x, block);
+    if (pixels < kMaxPixels) return tile_of<kBlocks, kMaxPixels - 1>(a, pixels, x, block, totals);
   }
-  tile<kMaxPixels, kBlocks>(a, x, block);
+  if (kDirect || a.exact_steps >= a.steps) {
+    tile<kMaxPixels, kBlocks, false>(a, x, block, totals);
+  } else {
+    tile<kMaxPixels, kBlocks, !kDirect>(a, x, block, totals);
+  }
 }
 
 // Tiles of about equal size, at most kMaxPixels.
 template <int kBlocks, int kMaxPixels>
 HWY_INLINE void all_pixels(const NarrowBand& a, int block) {
+  HWY_ALIGN uint32_t totals[kDirect ? 1 : kMaxPixels * kBlocks * hn::MaxLanes(Words())];
   int x = 0;
   for (int tiles = (a.pixels + kMaxPixels - 1) / kMaxPixels; tiles > 0; --tiles) {
     const int pixels = (a.pixels - x + tiles - 1) / tiles;
-    tile_of<kBlocks, kMaxPixels>(a, pixels, x, block);
+    tile_of<kBlocks, kMaxPixels>(a, pixels, x, block, totals);
     x += pixels;
   }
 }
