@@ -19,6 +19,11 @@ constexpr size_t round_up(size_t value, size_t multiple) {
 /// them the sum of the codes of every pixel, [groups][padded_w]. What a window covers of a row is one run of
 /// bytes per group where taps are neighbours, one per tap otherwise; runs are cut into words of 32 bits, the
 /// bits behind a run's end meeting weights of 0.
+///
+/// Where a pixel fills its words, bits that differ can be counted instead of bits in common, which takes
+/// fewer instructions, and for odd grids no sums of codes. It says the same: 2 uv = u + v - (u xor v) for
+/// bits, so that 2 sum uv = (2^A - 1) sum u + (2^W - 1) sum v - sum 2^(m + k) popcount(u_m ^ v_k) over all
+/// planes.
 class BitplaneKernel final : public RowKernel {
  public:
   BitplaneKernel(const ConvProblem& problem, std::span<const uint8_t> codes, const BitplaneTarget& target);
@@ -43,8 +48,9 @@ class BitplaneKernel final : public RowKernel {
 
   /// True when a prepared row's bits are those of the codes as they come.
   bool dense() const noexcept { return p_.groups == 1 && group_ic_ % 8 == 0; }
+  bool pairs() const noexcept { return differing_ && target_.differing == Differing::kPairs; }
   size_t sums_bytes() const noexcept {
-    return p_.grid.offset == 0 ? 0 : round_up(pixels_ * sizeof(int32_t), 64);
+    return correction_ == 0 ? 0 : round_up(pixels_ * sizeof(int32_t), 64);
   }
   size_t spread_bytes() const noexcept { return dense() ? 0 : round_up(pixels_ * pixel_bytes_ * 8, 64); }
   size_t words_bytes(int rows) const noexcept {
@@ -62,12 +68,23 @@ class BitplaneKernel final : public RowKernel {
   int run_words_;     ///< words of a run
   int words_;         ///< words of the window
   int group_blocks_;  ///< blocks of target_.lanes output channels per group
+  bool differing_;
+  int correction_;  ///< what a code in the window adds to BitplaneRow::corrections
   int tile_pixels_;
   size_t pixel_bytes_, pixels_;    ///< of one group; pixels of all groups in a row
   size_t plane_bytes_, sums_at_;   ///< in a prepared row
   std::vector<uint32_t> weights_;  ///< [groups][group_blocks][w_bits][words][lanes]
   std::vector<int32_t> bias_;      ///< [groups][group_blocks * lanes]
 };
+
+/// Counting differing bits gives 2y where mul is 1, which must be an int32 too.
+bool counts_differing(const ConvProblem& p, const BitplaneTarget& target) {
+  const int64_t max_weight = std::max(std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1)));
+  const int64_t max_value = std::max(-p.a_zero, (1 << p.a_bits) - 1 + p.a_zero);
+  const int full_bits = target.differing == Differing::kPairs ? 64 : 32;
+  return target.differing != Differing::kNot && p.ic / p.groups % full_bits == 0 &&
+         (p.grid.mul == 2 || max_weight * max_value * p.reduction() < int64_t{1} << 30);
+}
 
 /// The width that covers a row with the least work; the last tile may overlap the one before.
 int choose_tile_pixels(int pixels, int most) {
@@ -93,6 +110,8 @@ BitplaneKernel::BitplaneKernel(const ConvProblem& problem, std::span<const uint8
   run_words_ = static_cast<int>(round_up(row_taps_ * pixel_bytes_, 4) / 4);
   words_ = w.kernel_h * row_runs_ * run_words_;
   group_blocks_ = (group_oc_ + target_.lanes - 1) / target_.lanes;
+  differing_ = counts_differing(p_, target_);
+  correction_ = differing_ ? (1 << p_.w_bits) - 1 + 2 / p_.grid.mul * p_.grid.offset : p_.grid.offset;
   tile_pixels_ = choose_tile_pixels(p_.ow, target_.tile_pixels);
   plane_bytes_ = round_up(pixels_ * pixel_bytes_, 8);
   sums_at_ = round_up(plane_bytes_ * p_.a_bits + 8, 64);
@@ -121,8 +140,14 @@ void BitplaneKernel::pack_weights(std::span<const uint8_t> codes) {
         }
       }
     }
-    const int64_t integers = p_.grid.mul * sum + int64_t{p_.grid.offset} * p_.reduction();
-    bias_[block * lanes + lane] = static_cast<int32_t>(p_.a_zero * integers);
+    int64_t bias = p_.a_zero * (p_.grid.mul * sum + int64_t{p_.grid.offset} * p_.reduction());
+    if (differing_) {
+      bias = 2 / p_.grid.mul * bias + ((1 << p_.a_bits) - 1) * sum;
+    }
+    if (pairs()) {
+      for (int i = 0; i < p_.w_bits * words_; i += 2) out[(i + 1) * lanes] ^= out[i * lanes];
+    }
+    bias_[block * lanes + lane] = static_cast<int32_t>(bias);
   }
 }
 
@@ -139,12 +164,24 @@ const uint8_t* BitplaneKernel::spread(const uint8_t* codes, uint8_t* out) const 
   return out - pixels_ * bits;
 }
 
+// Makes every second word its exclusive or with the word before.
+void pair_words(uint8_t* planes, size_t bytes) noexcept {
+  for (size_t i = 0; i < bytes; i += 8) {
+    uint64_t words;
+    std::memcpy(&words, planes + i, sizeof words);
+    words ^= words << 32;
+    std::memcpy(planes + i, &words, sizeof words);
+  }
+}
+
 void BitplaneKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
   const uint8_t* ordered = spread(codes, row + sums_at_ + sums_bytes());
   target_.extract(ordered, pixels_ * pixel_bytes_ * 8, p_.a_bits, row, plane_bytes_);
-  if (p_.grid.offset == 0) return;
-  target_.sums(row, plane_bytes_, p_.a_bits, pixel_bytes_, pixels_,
-               reinterpret_cast<int32_t*>(row + sums_at_));
+  if (correction_ != 0) {
+    target_.sums(row, plane_bytes_, p_.a_bits, pixel_bytes_, pixels_,
+                 reinterpret_cast<int32_t*>(row + sums_at_));
+  }
+  if (pairs()) pair_words(row, plane_bytes_ * p_.a_bits);
 }
 
 // rows: [kernel_h] of one output row; words: [words_], of the first pixel of the first group.
@@ -158,10 +195,10 @@ void BitplaneKernel::locate_words(const uint8_t* const* rows, const uint8_t** wo
   }
 }
 
-// What the grid's offset adds to each output pixel, out: [groups][ow]; columns: [padded_w].
+// What the codes in the window add to each output pixel, out: [groups][ow]; columns: [padded_w].
 void BitplaneKernel::correct(const uint8_t* const* rows, int32_t* columns, int32_t* out) const noexcept {
   const program::Window& w = p_.window;
-  if (p_.grid.offset == 0) {
+  if (correction_ == 0) {
     std::fill_n(out, size_t{1} * p_.groups * p_.ow, 0);
     return;
   }
@@ -171,12 +208,18 @@ void BitplaneKernel::correct(const uint8_t* const* rows, int32_t* columns, int32
       const auto* sums = reinterpret_cast<const int32_t*>(rows[ky] + sums_at_) + size_t{1} * g * padded_w_;
       for (int x = 0; x < padded_w_; ++x) columns[x] += sums[x];
     }
-    for (int x = 0; x < p_.ow; ++x) {
-      uint32_t total = 0;
-      for (int kx = 0; kx < w.kernel_w; ++kx) {
-        total += static_cast<uint32_t>(columns[x * w.stride_w + kx * w.dilation_w]);
+    // Columns first: loops over neighbouring pixels are vectorised.
+    std::fill_n(out, p_.ow, 0);
+    for (int kx = 0; kx < w.kernel_w; ++kx) {
+      const int32_t* column = columns + kx * w.dilation_w;
+      if (w.stride_w == 1) {
+        for (int x = 0; x < p_.ow; ++x) out[x] += column[x];
+      } else {
+        for (int x = 0; x < p_.ow; ++x) out[x] += column[x * w.stride_w];
       }
-      out[x] = static_cast<int32_t>(total * static_cast<uint32_t>(p_.grid.offset));
+    }
+    for (int x = 0; x < p_.ow; ++x) {
+      out[x] = static_cast<int32_t>(static_cast<uint32_t>(out[x]) * static_cast<uint32_t>(correction_));
     }
   }
 }
@@ -207,6 +250,7 @@ void BitplaneKernel::compute(const RowBand& band, int first, int last, uint8_t* 
     row.w_bits = p_.w_bits;
     row.a_bits = p_.a_bits;
     row.mul = p_.grid.mul;
+    row.differing = differing_;
     row.bias = bias_.data() + size_t{1} * block * lanes;
     row.out_stride_elems = p_.oc;
     row.channels = std::min(row.blocks * lanes, group_oc_ - in_group * lanes);

@@ -21,17 +21,26 @@ struct BitplaneRow {
   int tile_pixels;  ///< pixels to compute together, at most `pixels` and the target's tile_pixels
   int w_bits, a_bits;
   int mul;                     ///< of the weight grid: 1 or 2
+  bool differing;              ///< count differing bits, not common ones
   const int32_t* corrections;  ///< [pixels]
   const int32_t* bias;         ///< [blocks * lanes]
-  int32_t* out;  ///< out[x * out_stride + o] = mul * sum uv + corrections[x] + bias[o], modulo 2^32
+  /// Common bits, count = sum over the planes of 2^(m + k) popcount(w_m & v_k):
+  /// out[x * out_stride + o] = mul * count + corrections[x] + bias[o], modulo 2^32.
+  /// Differing bits, count of w_m ^ v_k: out = (corrections[x] + bias[o] - count) / (2 / mul).
+  int32_t* out;
   size_t out_stride_elems;
   int channels;  ///< outputs to write per pixel, at most blocks * lanes
 };
 
+/// How a target counts differing bits: not at all, from the words as they are, or from pairs of words of
+/// which the second is stored as its exclusive or with the first, in weights and planes alike.
+enum class Differing { kNot, kWords, kPairs };
+
 /// The bit-plane code of one instruction set.
 struct BitplaneTarget {
   int lanes = 0;                         ///< 0: not compiled in, or this CPU cannot run it
-  int tile_pixels = 1, tile_blocks = 1;  ///< most pixels and blocks that one pass over the weights serves
+  int tile_pixels = 1, tile_blocks = 1;  ///< most pixels and blocks computed together
+  Differing differing = Differing::kNot;
   const char* name = "";
   void (*row)(const BitplaneRow& row) = nullptr;
   /// Splits codes into bit planes: bit i % 8 of byte i / 8 of plane k (at planes + k * plane_stride_bytes) is

@@ -64,7 +64,7 @@ void sums(const uint8_t* planes, size_t plane_stride_bytes, int bits, size_t byt
 }  // namespace
 
 BitplaneTarget bitplane_scalar_target() {
-  return {1, 1, 1, "scalar", row, extract, sums};
+  return {1, 1, 1, Differing::kNot, "scalar", row, extract, sums};
 }
 
 }  // namespace bitstrata::kernels

@@ -44,10 +44,9 @@ struct PlanePair {
   size_t block_stride_elems, offset_bytes;
 };
 
-// The bits that the weights of block r and pixel p have in common in word i.
-HWY_INLINE WordVector common(const BitplaneRow& a, const PlanePair& pair, WordVector word, int r, int i) {
+HWY_INLINE WordVector weight_word(const PlanePair& pair, int r, int i) {
   const Words d;
-  return hn::And(word, hn::LoadU(d, pair.weights + r * pair.block_stride_elems + i * hn::Lanes(d)));
+  return hn::LoadU(d, pair.weights + r * pair.block_stride_elems + i * hn::Lanes(d));
 }
 
 HWY_INLINE WordVector pixel_word(const BitplaneRow& a, const PlanePair& pair, int p, int i) {
@@ -58,35 +57,26 @@ HWY_INLINE WordVector pixel_word(const BitplaneRow& a, const PlanePair& pair, in
 
 // 16 accumulators and the words of two blocks fit in 32 registers.
 constexpr int kTilePixels = 8, kTileBlocks = 2;
+constexpr Differing kCountsDiffering = Differing::kWords;
 
-// acc[p][r] += number of bits that the weights of block r and pixel p have in common, in one pair of planes.
-template <int kPixels, int kBlocks>
-HWY_INLINE void add_common_bits(const BitplaneRow& a, const PlanePair& pair,
-                                WordVector (&acc)[kPixels][kBlocks]) {
-  const Words d;
+// acc[p][r] += number of common or differing bits of the weights of block r and pixel p, in one pair of
+// planes.
+template <bool kDiffering, int kPixels, int kBlocks>
+HWY_INLINE void add_bits(const BitplaneRow& a, const PlanePair& pair, WordVector (&acc)[kPixels][kBlocks]) {
   for (int i = 0; i < a.word_count; ++i) {
-    const uint8_t* at = a.words[i] + pair.offset_bytes;
     WordVector w[kBlocks];
-    for (int r = 0; r < kBlocks; ++r)
-      w[r] = hn::LoadU(d, pair.weights + r * pair.block_stride_elems + i * hn::Lanes(d));
+    for (int r = 0; r < kBlocks; ++r) w[r] = weight_word(pair, r, i);
     for (int p = 0; p < kPixels; ++p) {
-      const WordVector v = broadcast_word(at + p * a.pixel_stride_bytes);
+      const WordVector v = pixel_word(a, pair, p, i);
       for (int r = 0; r < kBlocks; ++r) {
-        acc[p][r] = hn::Add(acc[p][r], hn::PopulationCount(hn::And(w[r], v)));
+        const WordVector bits = kDiffering ? hn::Xor(w[r], v) : hn::And(w[r], v);
+        acc[p][r] = hn::Add(acc[p][r], hn::PopulationCount(bits));
       }
     }
   }
 }
 
 #else
-
-HWY_INLINE WordVector sum_bytes_of_words(ByteVector bytes) {
-  const Words d;
-  const hn::Repartition<uint16_t, Words> d16;
-  const auto b = hn::BitCast(d16, bytes);
-  const auto pairs = hn::BitCast(d, hn::Add(hn::And(b, hn::Set(d16, 0xFF)), hn::ShiftRight<8>(b)));
-  return hn::Add(hn::And(pairs, hn::Set(d, 0xFFFF)), hn::ShiftRight<16>(pairs));
-}
 
 HWY_INLINE ByteVector count_bits(WordVector words) {
   return hn::PopulationCount(hn::BitCast(Bytes(), words));
@@ -95,12 +85,22 @@ HWY_INLINE ByteVector count_bits(WordVector words) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
 // Counting the bits of bytes takes shuffles, many more steps than adding three words bit by bit into a sum
-// and a carry (Harley and Seal), so four words become one before bits are counted.
+// and a carry (Harley and Seal), so eight words become one before bits are counted.
+constexpr int kTilePixels = HWY_TARGET == HWY_AVX2 ? 1 : 2, kTileBlocks = 2;
+constexpr Differing kCountsDiffering = Differing::kPairs;
+
+// The sums of 8 * eights + ones over the bytes of each word.
+HWY_INLINE WordVector sum_bytes_of_words(ByteVector eights, ByteVector ones) {
 #if HWY_TARGET == HWY_AVX2
-constexpr int kTilePixels = 1, kTileBlocks = 2;
+  const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(eights.raw, _mm256_set1_epi8(8)),
+                                         _mm256_maddubs_epi16(ones.raw, _mm256_set1_epi8(1)));
+  return WordVector{_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))};
 #else
-constexpr int kTilePixels = 2, kTileBlocks = 2;
+  const __m512i pairs = _mm512_add_epi16(_mm512_maddubs_epi16(eights.raw, _mm512_set1_epi8(8)),
+                                         _mm512_maddubs_epi16(ones.raw, _mm512_set1_epi8(1)));
+  return WordVector{_mm512_madd_epi16(pairs, _mm512_set1_epi16(1))};
 #endif
+}
 
 HWY_INLINE void full_add(WordVector& sum, WordVector x, WordVector y, WordVector& carry) {
 #if HWY_TARGET == HWY_AVX3
@@ -113,92 +113,129 @@ HWY_INLINE void full_add(WordVector& sum, WordVector x, WordVector y, WordVector
 #endif
 }
 
-/// The low bits of counts that have not been carried into a count yet.
+// Adds two words of bits to be counted to `sum`, bit by bit. Of differing bits the second word is known only
+// as its exclusive or with the first, in weights and pixels alike, which saves an instruction.
+template <bool kDiffering>
+HWY_INLINE void add_words(WordVector& sum, WordVector w0, WordVector w1, WordVector v0, WordVector v1,
+                          WordVector& carry) {
+  if constexpr (kDiffering) {
+    const WordVector first = hn::Xor(w0, v0);
+#if HWY_TARGET == HWY_AVX3
+    const WordVector before = sum;
+    sum = hn::Xor3(sum, w1, v1);
+    // Where the sum changed the words differ, and the carry is what was there before.
+    carry = WordVector{_mm512_ternarylogic_epi32(sum.raw, before.raw, first.raw, 0x8E)};
+#else
+    const WordVector differ = hn::Xor(w1, v1);
+    carry = hn::Xor(hn::And(hn::Xor(sum, first), differ), first);
+    sum = hn::Xor(sum, differ);
+#endif
+  } else {
+    full_add(sum, hn::And(w0, v0), hn::And(w1, v1), carry);
+  }
+}
+
+/// The low binary digits of counts.
 struct Digits {
-  WordVector ones, twos;
+  WordVector ones, twos, fours;
 };
 
-// The first kWords words, fewer than 4.
-template <int kWords, int kPixels, int kBlocks>
+// The first kCount words, fewer than 8.
+template <bool kDiffering, int kCount, int kPixels, int kBlocks>
 HWY_INLINE void first_words(const BitplaneRow& a, const PlanePair& pair, Digits (&digits)[kPixels][kBlocks]) {
   for (int p = 0; p < kPixels; ++p) {
     for (int r = 0; r < kBlocks; ++r) {
       Digits& digit = digits[p][r];
-      digit.ones = digit.twos = hn::Zero(Words());
-      const auto word = [&](int i) { return common(a, pair, pixel_word(a, pair, p, i), r, i); };
-      if constexpr (kWords > 0) digit.ones = word(0);
-      if constexpr (kWords == 2) {
-        const WordVector second = word(1);
-        digit.twos = hn::And(digit.ones, second);
-        digit.ones = hn::Xor(digit.ones, second);
+      digit.ones = digit.twos = digit.fours = hn::Zero(Words());
+      if constexpr (kCount % 2 == 1) digit.ones = hn::And(weight_word(pair, r, 0), pixel_word(a, pair, p, 0));
+      for (int i = kCount % 2; i < kCount; i += 2) {
+        WordVector carry;
+        add_words<kDiffering>(digit.ones, weight_word(pair, r, i), weight_word(pair, r, i + 1),
+                              pixel_word(a, pair, p, i), pixel_word(a, pair, p, i + 1), carry);
+        digit.fours = hn::Xor(digit.fours, hn::And(digit.twos, carry));
+        digit.twos = hn::Xor(digit.twos, carry);
       }
-      if constexpr (kWords == 3) full_add(digit.ones, word(1), word(2), digit.twos);
     }
   }
 }
 
-template <int kPixels, int kBlocks>
-HWY_INLINE void add_common_bits(const BitplaneRow& a, const PlanePair& pair,
-                                WordVector (&acc)[kPixels][kBlocks]) {
+template <bool kDiffering, int kCount = 7, int kPixels, int kBlocks>
+HWY_INLINE void first_words(const BitplaneRow& a, const PlanePair& pair, int count,
+                            Digits (&digits)[kPixels][kBlocks]) {
+  if constexpr (kCount > 0) {
+    if (count < kCount) return first_words<kDiffering, kCount - 1>(a, pair, count, digits);
+  }
+  if constexpr (!kDiffering || kCount % 2 == 0) first_words<kDiffering, kCount>(a, pair, digits);
+}
+
+template <bool kDiffering, int kPixels, int kBlocks>
+HWY_INLINE void add_bits(const BitplaneRow& a, const PlanePair& pair, WordVector (&acc)[kPixels][kBlocks]) {
   constexpr int kMaxSteps = 255 / 8;
   Digits digits[kPixels][kBlocks];
-  int i = a.word_count % 4;
-  switch (i) {
-    case 0:
-      first_words<0>(a, pair, digits);
-      break;
-    case 1:
-      first_words<1>(a, pair, digits);
-      break;
-    case 2:
-      first_words<2>(a, pair, digits);
-      break;
-    default:
-      first_words<3>(a, pair, digits);
-      break;
-  }
-  while (i < a.word_count) {
-    const int last = std::min(i + 4 * kMaxSteps, a.word_count);
-    ByteVector fours[kPixels][kBlocks];
+  int i = a.word_count % 8;
+  first_words<kDiffering>(a, pair, i, digits);
+  do {
+    const int last = std::min(i + 8 * kMaxSteps, a.word_count);
+    ByteVector eights[kPixels][kBlocks];
     for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) fours[p][r] = hn::Zero(Bytes());
+      for (int r = 0; r < kBlocks; ++r) eights[p][r] = hn::Zero(Bytes());
     }
-    for (; i < last; i += 4) {
+    for (; i < last; i += 8) {
       for (int p = 0; p < kPixels; ++p) {
-        const WordVector v0 = pixel_word(a, pair, p, i), v1 = pixel_word(a, pair, p, i + 1),
-                         v2 = pixel_word(a, pair, p, i + 2), v3 = pixel_word(a, pair, p, i + 3);
+        WordVector carries[2][kBlocks];
+        for (int half = 0; half < 2; ++half) {
+          const int at = i + 4 * half;
+          const WordVector v0 = pixel_word(a, pair, p, at), v1 = pixel_word(a, pair, p, at + 1),
+                           v2 = pixel_word(a, pair, p, at + 2), v3 = pixel_word(a, pair, p, at + 3);
+          for (int r = 0; r < kBlocks; ++r) {
+            Digits& digit = digits[p][r];
+            WordVector carry0, carry1;
+            add_words<kDiffering>(digit.ones, weight_word(pair, r, at), weight_word(pair, r, at + 1), v0, v1,
+                                  carry0);
+            add_words<kDiffering>(digit.ones, weight_word(pair, r, at + 2), weight_word(pair, r, at + 3), v2,
+                                  v3, carry1);
+            full_add(digit.twos, carry0, carry1, carries[half][r]);
+          }
+        }
         for (int r = 0; r < kBlocks; ++r) {
-          Digits& digit = digits[p][r];
-          WordVector carry0, carry1, carry;
-          full_add(digit.ones, common(a, pair, v0, r, i), common(a, pair, v1, r, i + 1), carry0);
-          full_add(digit.ones, common(a, pair, v2, r, i + 2), common(a, pair, v3, r, i + 3), carry1);
-          full_add(digit.twos, carry0, carry1, carry);
-          fours[p][r] = hn::Add(fours[p][r], count_bits(carry));
+          WordVector carry;
+          full_add(digits[p][r].fours, carries[0][r], carries[1][r], carry);
+          eights[p][r] = hn::Add(eights[p][r], count_bits(carry));
         }
       }
     }
+    const bool done = i == a.word_count;
     for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r)
-        acc[p][r] = hn::Add(acc[p][r], hn::ShiftLeft<2>(sum_bytes_of_words(fours[p][r])));
+      for (int r = 0; r < kBlocks; ++r) {
+        ByteVector ones = hn::Zero(Bytes());
+        if (done) {
+          const ByteVector fours = count_bits(digits[p][r].fours);
+          const ByteVector twos = hn::Add(count_bits(digits[p][r].twos), hn::Add(fours, fours));
+          ones = hn::Add(count_bits(digits[p][r].ones), hn::Add(twos, twos));
+        }
+        acc[p][r] = hn::Add(acc[p][r], sum_bytes_of_words(eights[p][r], ones));
+      }
     }
-  }
-  for (int p = 0; p < kPixels; ++p) {
-    for (int r = 0; r < kBlocks; ++r) {
-      const ByteVector twos = count_bits(digits[p][r].twos);
-      const ByteVector rest = hn::Add(count_bits(digits[p][r].ones), hn::Add(twos, twos));
-      acc[p][r] = hn::Add(acc[p][r], sum_bytes_of_words(rest));
-    }
-  }
+  } while (i < a.word_count);
 }
 
 #else
 
 constexpr int kTilePixels = 4, kTileBlocks = 2;
+constexpr Differing kCountsDiffering = Differing::kNot;
+
+HWY_INLINE WordVector sum_bytes_of_words(ByteVector bytes) {
+  const Words d;
+  const hn::Repartition<uint16_t, Words> d16;
+  const auto b = hn::BitCast(d16, bytes);
+  const auto pairs = hn::BitCast(d, hn::Add(hn::And(b, hn::Set(d16, 0xFF)), hn::ShiftRight<8>(b)));
+  return hn::Add(hn::And(pairs, hn::Set(d, 0xFFFF)), hn::ShiftRight<16>(pairs));
+}
 
 // Counts in byte lanes, which are widened before 8 bits more could overflow them.
-template <int kPixels, int kBlocks>
-HWY_INLINE void add_common_bits(const BitplaneRow& a, const PlanePair& pair,
-                                WordVector (&acc)[kPixels][kBlocks]) {
+template <bool kDiffering, int kPixels, int kBlocks>
+HWY_INLINE void add_bits(const BitplaneRow& a, const PlanePair& pair, WordVector (&acc)[kPixels][kBlocks]) {
+  static_assert(!kDiffering);
   constexpr int kMaxSteps = 255 / 8;
   for (int first = 0; first < a.word_count; first += kMaxSteps) {
     const int last = std::min(first + kMaxSteps, a.word_count);
@@ -210,7 +247,7 @@ HWY_INLINE void add_common_bits(const BitplaneRow& a, const PlanePair& pair,
       for (int p = 0; p < kPixels; ++p) {
         const WordVector v = pixel_word(a, pair, p, i);
         for (int r = 0; r < kBlocks; ++r)
-          counts[p][r] = hn::Add(counts[p][r], count_bits(common(a, pair, v, r, i)));
+          counts[p][r] = hn::Add(counts[p][r], count_bits(hn::And(v, weight_word(pair, r, i))));
       }
     }
     for (int p = 0; p < kPixels; ++p) {
@@ -236,9 +273,10 @@ HWY_INLINE void store_channels(WordVector y, int32_t* out, int channels) {
 
 // Pixels [x, x + kPixels) and blocks [0, kBlocks). Planes are taken in order of falling weight 2^s, the
 // running sum doubled in between, so that one accumulator per output suffices.
-template <int kPixels, int kBlocks>
+template <bool kDiffering, int kPixels, int kBlocks>
 HWY_NOINLINE void tile(const BitplaneRow& a, int x) {
   const Words d;
+  const hn::RebindToSigned<Words> di;
   const size_t lanes = hn::Lanes(d);
   const size_t plane_stride = a.word_count * lanes, block_stride = plane_stride * a.w_bits;
   const size_t offset = a.offset_bytes + x * a.pixel_stride_bytes;
@@ -253,7 +291,7 @@ HWY_NOINLINE void tile(const BitplaneRow& a, int x) {
     for (int m = std::max(0, s - a.a_bits + 1); m <= std::min(a.w_bits - 1, s); ++m) {
       const PlanePair pair{a.weights + m * plane_stride, block_stride,
                            offset + (s - m) * a.plane_stride_bytes};
-      add_common_bits<kPixels, kBlocks>(a, pair, acc);
+      add_bits<kDiffering>(a, pair, acc);
     }
   }
   for (int p = 0; p < kPixels; ++p) {
@@ -262,26 +300,39 @@ HWY_NOINLINE void tile(const BitplaneRow& a, int x) {
     for (int r = 0; r < kBlocks; ++r) {
       const int first = r * static_cast<int>(lanes);
       const WordVector bias = hn::LoadU(d, reinterpret_cast<const uint32_t*>(a.bias) + first);
-      const WordVector scaled = hn::ShiftLeftSame(acc[p][r], a.mul - 1);
-      store_channels(hn::Add(scaled, hn::Add(correction, bias)), out + first, a.channels - first);
+      WordVector y = hn::Add(correction, bias);
+      if constexpr (kDiffering)
+        y = hn::BitCast(d, hn::ShiftRightSame(hn::BitCast(di, hn::Sub(y, acc[p][r])), 2 - a.mul));
+      else
+        y = hn::Add(y, hn::ShiftLeftSame(acc[p][r], a.mul - 1));
+      store_channels(y, out + first, a.channels - first);
     }
   }
 }
 
 // Tiles of tile_pixels; the last one ends with the row, computing some pixels again rather than fewer.
-template <int kPixels, int kBlocks>
+template <bool kDiffering, int kPixels, int kBlocks>
 HWY_INLINE void all_pixels(const BitplaneRow& a) {
   if constexpr (kPixels > 1) {
-    if (a.tile_pixels < kPixels) return all_pixels<kPixels - 1, kBlocks>(a);
+    if (a.tile_pixels < kPixels) return all_pixels<kDiffering, kPixels - 1, kBlocks>(a);
   }
-  for (int x = 0; x < a.pixels; x += kPixels) tile<kPixels, kBlocks>(a, std::min(x, a.pixels - kPixels));
+  for (int x = 0; x < a.pixels; x += kPixels)
+    tile<kDiffering, kPixels, kBlocks>(a, std::min(x, a.pixels - kPixels));
+}
+
+template <bool kDiffering>
+HWY_INLINE void all_blocks(const BitplaneRow& a) {
+  if (a.blocks == kTileBlocks)
+    all_pixels<kDiffering, kTilePixels, kTileBlocks>(a);
+  else
+    all_pixels<kDiffering, kTilePixels, 1>(a);
 }
 
 void row(const BitplaneRow& a) {
-  if (a.blocks == kTileBlocks)
-    all_pixels<kTilePixels, kTileBlocks>(a);
-  else
-    all_pixels<kTilePixels, 1>(a);
+  if constexpr (kCountsDiffering != Differing::kNot) {
+    if (a.differing) return all_blocks<true>(a);
+  }
+  all_blocks<false>(a);
 }
 
 void extract(const uint8_t* codes, size_t count, int bits, uint8_t* planes, size_t plane_stride_bytes) {
@@ -305,7 +356,14 @@ void sums(const uint8_t* planes, size_t plane_stride_bytes, int bits, size_t byt
 
 BitplaneTarget target() {
   static const std::string name = std::string("highway ") + hwy::TargetName(HWY_TARGET);
-  return {static_cast<int>(hn::Lanes(Words())), kTilePixels, kTileBlocks, name.c_str(), row, extract, sums};
+  return {static_cast<int>(hn::Lanes(Words())),
+          kTilePixels,
+          kTileBlocks,
+          kCountsDiffering,
+          name.c_str(),
+          row,
+          extract,
+          sums};
 }
 
 #endif
