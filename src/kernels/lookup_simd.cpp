@@ -15,10 +15,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace bitstrata::kernels {
 namespace HWY_NAMESPACE {
+namespace {
 
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
-LookupTarget target() {
+[[maybe_unused]] LookupTarget target() {
   return {};
 }
 
@@ -130,7 +131,16 @@ HWY_INLINE void finish(ShortVector sums, const LookupTile& a, bool add, int pixe
   }
 }
 
-// sum = or += entries of step s.
+// GCC 12 loads a value again for each of its uses instead of keeping it, and loads are what limits a step.
+HWY_INLINE void keep_in_register(ByteVector& v) {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC
+  asm("" : "+v"(v.raw));
+#else
+  (void)v;
+#endif
+}
+
+// sum = or += entries of one step.
 template <bool kAcrossPixels, bool kSet, int kP, int kV>
 HWY_INLINE void look_up(const uint8_t* table, const uint8_t* indices, ByteVector (&sum)[kP][kV]) {
   const Bytes d;
@@ -140,8 +150,9 @@ HWY_INLINE void look_up(const uint8_t* table, const uint8_t* indices, ByteVector
         kAcrossPixels ? hn::LoadDup128(d, indices + v * kTableBytes) : hn::LoadU(d, indices + v * kLanes);
   }
   for (int p = 0; p < kP; ++p) {
-    const ByteVector t =
+    ByteVector t =
         kAcrossPixels ? hn::LoadU(d, table + p * kLanes) : hn::LoadDup128(d, table + p * kTableBytes);
+    keep_in_register(t);
     for (int v = 0; v < kV; ++v) {
       const ByteVector entry = hn::TableLookupBytes(t, index[v]);
       sum[p][v] = kSet ? entry : hn::Add(sum[p][v], entry);
@@ -291,6 +302,7 @@ LookupTarget target() {
 
 #endif
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace bitstrata::kernels
 HWY_AFTER_NAMESPACE();
