@@ -24,18 +24,23 @@ HWY_INLINE void ForVectors(int64_t begin, int64_t end, const Step& step) {
   for (; i < end; ++i) step(one, i);
 }
 
-/// Sum over [begin, end) of what term(tag, i) yields.
-template <class Term>
-HWY_INLINE double SumVectors(int64_t begin, int64_t end, const Term& term) {
+/// Adds to `a` and `b` the sums over [begin, end) of what terms(tag, i, a, b) adds to its vectors a and b.
+template <class Terms>
+HWY_INLINE void SumVectors(int64_t begin, int64_t end, double& a, double& b, const Terms& terms) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
+  auto sum_a = hn::Zero(d), sum_b = hn::Zero(d);
   int64_t i = begin;
-  for (; i + lanes <= end; i += lanes) sum = hn::Add(sum, term(d, i));
-  double total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i + lanes <= end; i += lanes) terms(d, i, sum_a, sum_b);
+  a += hn::GetLane(hn::SumOfLanes(d, sum_a));
+  b += hn::GetLane(hn::SumOfLanes(d, sum_b));
   const hn::CappedTag<float, 1> one;
-  for (; i < end; ++i) total += hn::GetLane(term(one, i));
-  return total;
+  for (; i < end; ++i) {
+    auto last_a = hn::Zero(one), last_b = hn::Zero(one);
+    terms(one, i, last_a, last_b);
+    a += hn::GetLane(last_a);
+    b += hn::GetLane(last_b);
+  }
 }
 
 template <bool kShared, class D, class V = hn::Vec<D>>
@@ -86,19 +91,26 @@ void Backward(const ActivationMixPass& pass, const float* x, const float* g, flo
               double* sums) {
   for (int64_t begin = 0; begin < n; begin += kBlockElems) {
     const int64_t end = begin + kBlockElems < n ? begin + kBlockElems : n;
-    for (int j = 0; j < pass.count; ++j) {
+    const auto term = [&](auto d, int64_t i, const auto& candidate) HWY_ATTR {
+      return hn::Mul(hn::LoadU(d, g + i), Code<kShared>(d, candidate, LoadClipped<kShared>(d, pass, x + i)));
+    };
+    double none = 0;
+    for (int j = 0; j < pass.count - 1; ++j) {
       const auto candidate = pass.candidates[j];
-      sums[j] += SumVectors(begin, end, [&](auto d, int64_t i) HWY_ATTR {
-        return hn::Mul(hn::LoadU(d, g + i),
-                       Code<kShared>(d, candidate, LoadClipped<kShared>(d, pass, x + i)));
+      SumVectors(begin, end, sums[j], none, [&](auto d, int64_t i, auto& by_code, auto&) HWY_ATTR {
+        by_code = hn::Add(by_code, term(d, i, candidate));
       });
     }
-    sums[pass.count] += SumVectors(begin, end, [&](auto d, int64_t i) HWY_ATTR {
-      const auto v = hn::LoadU(d, x + i);
-      const auto through = hn::Mul(hn::LoadU(d, g + i), PassingShare<kShared>(d, pass, v));
-      hn::StoreU(through, d, gx + i);
-      return hn::Mul(through, v);
-    });
+    // The last sweep also makes gx, which may overwrite g.
+    const auto candidate = pass.candidates[pass.count - 1];
+    SumVectors(begin, end, sums[pass.count - 1], sums[pass.count],
+               [&](auto d, int64_t i, auto& by_code, auto& by_x) HWY_ATTR {
+                 by_code = hn::Add(by_code, term(d, i, candidate));
+                 const auto v = hn::LoadU(d, x + i);
+                 const auto through = hn::Mul(hn::LoadU(d, g + i), PassingShare<kShared>(d, pass, v));
+                 hn::StoreU(through, d, gx + i);
+                 by_x = hn::Add(by_x, hn::Mul(through, v));
+               });
   }
 }
 
@@ -122,7 +134,9 @@ HWY_INLINE V WeightCode(D d, const WeightMixPass& pass, V w) {
 void WeightForward(const WeightMixPass& pass, float share, const float* w, float* out, int64_t n) {
   ForVectors(0, n, [&](auto d, int64_t i) HWY_ATTR {
     const auto code = WeightCode(d, pass, hn::LoadU(d, w + i));
-    const auto value = hn::Add(hn::Mul(code, hn::Set(d, pass.mul)), hn::Set(d, pass.add));
+    const auto unit = hn::Div(code, hn::Set(d, pass.top));
+    const auto value =
+        hn::Mul(hn::Add(hn::Mul(unit, hn::Set(d, pass.mul)), hn::Set(d, pass.add)), hn::Set(d, pass.scale));
     hn::StoreU(hn::Add(hn::LoadU(d, out + i), hn::Mul(value, hn::Set(d, share))), d, out + i);
   });
 }
@@ -132,17 +146,15 @@ WeightMixSums WeightBackward(const WeightMixPass& pass, float slope, const float
   WeightMixSums sums;
   for (int64_t begin = 0; begin < n; begin += kBlockElems) {
     const int64_t end = begin + kBlockElems < n ? begin + kBlockElems : n;
-    sums.code += SumVectors(begin, end, [&](auto d, int64_t i) HWY_ATTR {
-      return hn::Mul(hn::LoadU(d, g + i), WeightCode(d, pass, hn::LoadU(d, w + i)));
-    });
-    sums.inside += SumVectors(begin, end, [&](auto d, int64_t i) HWY_ATTR {
-      const auto r = hn::Div(hn::LoadU(d, w + i), hn::Set(d, pass.divisor));
+    SumVectors(begin, end, sums.code, sums.inside, [&](auto d, int64_t i, auto& code, auto& inside) HWY_ATTR {
+      const auto v = hn::LoadU(d, w + i), r = hn::Div(v, hn::Set(d, pass.divisor));
       auto through = hn::LoadU(d, g + i);
+      code = hn::Add(code, hn::Mul(through, WeightCode(d, pass, v)));
       if (pass.masked)
         through = hn::IfThenElseZero(
             hn::And(hn::Ge(r, hn::Set(d, pass.low)), hn::Le(r, hn::Set(d, pass.high))), through);
       hn::StoreU(hn::Add(hn::LoadU(d, gw + i), hn::Mul(through, hn::Set(d, slope))), d, gw + i);
-      return hn::Mul(through, r);
+      inside = hn::Add(inside, hn::Mul(through, r));
     });
   }
   return sums;

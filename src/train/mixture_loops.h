@@ -25,16 +25,16 @@ struct ActivationMixPass {
 void activation_mix_forward(const ActivationMixPass& pass, const float* x, float* y, int64_t n);
 
 /// gx[i] = g[i] * (sum of the shares whose range holds x[i]). Adds sum_i g[i] * code_j(x[i]) to sums[j] for
-/// each candidate j and sum_i gx[i] * x[i] to sums[count].
+/// each candidate j and sum_i gx[i] * x[i] to sums[count]. gx may be g.
 void activation_mix_backward(const ActivationMixPass& pass, const float* x, const float* g, float* gx,
                              int64_t n, double* sums);
 
 /// One candidate quantizer over weights that share its scale: z = clip(w / divisor, low, high), code =
-/// rint((z * gain + shift) * top), or code = (w >= 0) for signs; value = code * mul + add.
+/// rint((z * gain + shift) * top), or code = (w >= 0) for signs; value = (code / top * mul + add) * scale.
 struct WeightMixPass {
   bool sign = false;
   float divisor = 1, low = -1, high = 1, gain = 1, shift = 0, top = 1;
-  float mul = 1, add = 0;
+  float mul = 1, add = 0, scale = 1;
   bool masked = false;  ///< no gradient to w outside [low, high]
 };
 

@@ -40,7 +40,7 @@ ActivationMixPass make_pass(const Tensor& shares, const Tensor& growth,
   const std::vector<float> share = floats(shares);
   const float grown = growth.item<float>();
   pass.count = static_cast<int>(candidates.size());
-  pass.shared_range = true;
+  pass.shared_range = candidates.size() > 1;
   pass.high = candidates[0].scale * grown * static_cast<float>(candidates[0].high);
   pass.total_share = 0;
   for (size_t j = 0; j < candidates.size(); ++j) {
@@ -78,8 +78,9 @@ struct MixActivations : torch::autograd::Function<MixActivations> {
     for (size_t j = 0; j < scales.size(); ++j)
       candidates.push_back({static_cast<float>(scales[j]), static_cast<int>(codes[2 * j]),
                             static_cast<int>(codes[2 * j + 1])});
+    const Tensor g = laid_out_as(saved[0], gradients[0]);
     ActivationMixGradients result =
-        mix_activations_backward(gradients[0], saved[0], saved[1], saved[2], candidates);
+        mix_activations_backward(g, saved[0], saved[1], saved[2], candidates, torch::empty_like(g));
     return {result.x, result.shares, result.growth, {}};
   }
 };
@@ -99,12 +100,10 @@ Tensor mix_activations_value(const Tensor& input, const Tensor& shares, const Te
   return y;
 }
 
-ActivationMixGradients mix_activations_backward(const Tensor& gradient, const Tensor& x, const Tensor& shares,
+ActivationMixGradients mix_activations_backward(const Tensor& g, const Tensor& x, const Tensor& shares,
                                                 const Tensor& growth,
-                                                const std::vector<CodeRange>& candidates) {
+                                                const std::vector<CodeRange>& candidates, const Tensor& gx) {
   const ActivationMixPass pass = make_pass(shares, growth, candidates);
-  const Tensor g = laid_out_as(x, gradient);
-  Tensor gx = torch::empty_like(x);
   const int64_t n = x.numel();
   const size_t count = candidates.size(), row = count + 1;
   std::vector<double> parts(static_cast<size_t>(part_count(n)) * row, 0.0), sums(row, 0.0);
@@ -141,8 +140,7 @@ Tensor mix_activations_composed(const Tensor& x, const Tensor& shares, const Ten
   Tensor sum;
   for (size_t j = 0; j < candidates.size(); ++j) {
     const CodeRange& c = candidates[j];
-    const Tensor value = shares[static_cast<int64_t>(j)] *
-                         fake_quantize_composed(x, growth * c.scale, c.low, c.high, ScaleGradient::kLsq);
+    const Tensor value = shares[static_cast<int64_t>(j)] * fake_quantize(x, growth * c.scale, c.low, c.high);
     sum = sum.defined() ? sum + value : value;
   }
   return sum;
@@ -169,7 +167,7 @@ Tensor candidate_scales(Policy policy, const std::vector<int>& bits, const Tenso
   }
   Tensor scales = params.detach().clone();
   float* scale = scales.data_ptr<float>();
-  const Tensor w = weights.detach();
+  const Tensor w = weights.detach().contiguous();  // sums in the order in which deployed weights lie
   for (size_t i = 0; i < bits.size(); ++i, scale += shape.groups) {
     if (bits[i] == 1) {
       scales[static_cast<int64_t>(i)].copy_(w.abs().reshape({shape.groups, -1}).mean(1));
@@ -183,40 +181,38 @@ Tensor candidate_scales(Policy policy, const std::vector<int>& bits, const Tenso
   return scales;
 }
 
+bool reads_unit(Policy policy, int bits) {
+  return bits > 1 && (policy == Policy::kDorefa || policy == Policy::kPact);
+}
+
 WeightMixPass weight_pass(Policy policy, int bits, float scale) {
   WeightMixPass pass;
-  const auto levels = static_cast<float>((1 << bits) - 1);
+  pass.scale = scale;
   if (bits == 1) {
     pass.sign = true;
-    pass.mul = 2 * scale;
-    pass.add = -scale;
   } else if (policy == Policy::kLsq) {
-    pass.divisor = pass.mul = scale;
+    pass.divisor = scale;
     pass.high = static_cast<float>((1 << (bits - 1)) - 1);
     pass.low = -pass.high - 1;
     pass.masked = true;
   } else if (policy == Policy::kWrpn) {
     pass.top = static_cast<float>((1 << (bits - 1)) - 1);
     pass.divisor = scale;
-    pass.mul = scale / pass.top;
     pass.masked = true;
-  } else if (policy == Policy::kSawb) {
-    pass.divisor = scale;
-    pass.gain = pass.shift = 0.5f;
-    pass.top = levels;
-    pass.mul = 2 * scale / levels;
-    pass.add = -scale;
-  } else {  // reads tanh(w) in [0, 1]
-    pass.low = 0;
-    pass.top = levels;
-    pass.mul = 2 * scale / levels;
-    pass.add = -scale;
+  } else {
+    pass.top = static_cast<float>((1 << bits) - 1);
+    if (policy == Policy::kSawb) {
+      pass.divisor = scale;
+      pass.gain = pass.shift = 0.5f;
+    } else {  // reads tanh(w) in [0, 1]
+      pass.low = 0;
+    }
+  }
+  if (pass.sign || policy == Policy::kSawb || reads_unit(policy, bits)) {  // from 0..top to [-scale, scale]
+    pass.mul = 2;
+    pass.add = -1;
   }
   return pass;
-}
-
-bool reads_unit(Policy policy, int bits) {
-  return bits > 1 && (policy == Policy::kDorefa || policy == Policy::kPact);
 }
 
 struct MixWeights : torch::autograd::Function<MixWeights> {
@@ -255,11 +251,11 @@ struct MixWeights : torch::autograd::Function<MixWeights> {
             int64_t group) {
           const float* from = (from_unit ? unit : weights).data_ptr<float>();
           float* to = (from_unit ? gu : gw).data_ptr<float>();
-          const float slope = from_unit ? share[i] * pass.mul * pass.top : share[i];
+          const float slope = from_unit ? share[i] * pass.mul * pass.scale : share[i];
           const WeightMixSums sums =
               weight_mix_backward(pass, slope, from + begin, g.data_ptr<float>() + begin, to + begin, elems);
           const double all = group_sums[static_cast<size_t>(group)];
-          by_share[i] += sums.code * pass.mul + all * pass.add;
+          by_share[i] += (sums.code / pass.top * pass.mul + all * pass.add) * pass.scale;
           // Only LSQ's scales learn: codes are -1 and 1, or steps.
           by_scale.data_ptr<float>()[static_cast<int64_t>(i) * scales.size(1) + group] =
               static_cast<float>(share[i] * (pass.sign ? 2 * sums.code - all : sums.code - sums.inside));

@@ -5,8 +5,8 @@
 #include "quant/policy.h"
 #include "train/torch.h"
 
-/// Aggregated quantization (EBS, papers.md 3.3): a tensor as the weighted sum of its quantizations at
-/// candidate widths.
+/// Fused fake quantization: a tensor as the weighted sum of its quantizations at candidate widths (EBS,
+/// papers.md 3.3). One candidate with share 1 is the plain quantizer, to the last bit of the value.
 namespace bitstrata::train {
 
 /// A candidate of an activation: codes low..high of values scale * code, low <= 0 <= high.
@@ -29,7 +29,8 @@ torch::Tensor mix_activations(const torch::Tensor& x, const torch::Tensor& share
 torch::Tensor mix_activations_composed(const torch::Tensor& x, const torch::Tensor& shares,
                                        const torch::Tensor& growth, const std::vector<CodeRange>& candidates);
 
-/// mix_activations in two halves, for who keeps x on his own account.
+/// mix_activations in two halves, for who keeps x on his own account. g, the gradient of the value, has the
+/// strides of x; that of x is written to gx, of the same strides, which may be g.
 torch::Tensor mix_activations_value(const torch::Tensor& x, const torch::Tensor& shares,
                                     const torch::Tensor& growth, const std::vector<CodeRange>& candidates);
 struct ActivationMixGradients {
@@ -37,7 +38,8 @@ struct ActivationMixGradients {
 };
 ActivationMixGradients mix_activations_backward(const torch::Tensor& g, const torch::Tensor& x,
                                                 const torch::Tensor& shares, const torch::Tensor& growth,
-                                                const std::vector<CodeRange>& candidates);
+                                                const std::vector<CodeRange>& candidates,
+                                                const torch::Tensor& gx);
 
 /// sum_i shares[i] * fake_quantize_weights(policy, bits[i], weights, params[i]) from one set of weights,
 /// fused: what candidates have in common is computed once. params: [candidates, 1 or oc]; learned params

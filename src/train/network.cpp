@@ -54,10 +54,6 @@ quant::CodeType Network::ActivationQuantizer::type() const {
   return {bits, zero, scale().detach().to(torch::kCPU).item<float>()};
 }
 
-Tensor Network::ActivationQuantizer::operator()(const Tensor& x) const {
-  return fake_quantize(x, scale(), low(), high(), gradient);
-}
-
 Network::Network(graph::Graph graph, plan::Plan plan, const compile::Quantizers& quantizers,
                  torch::Device device)
     : graph_(std::move(graph)),
@@ -107,7 +103,6 @@ Network::ActivationQuantizer Network::make_quantizer(const quant::CodeType& type
                      plan::is_graph_input(graph_, value);
   quantizer.decays =
       (policy == quant::Policy::kPact || policy == quant::Policy::kSawb) && quantizer.high() > 0;
-  quantizer.gradient = fixed ? ScaleGradient::kNone : ScaleGradient::kLsq;
   quantizer.start = tensor({type.scale}, {1});
   quantizer.log_growth = torch::zeros_like(quantizer.start).set_requires_grad(!fixed);
   return quantizer;
@@ -191,11 +186,12 @@ Tensor Network::input(size_t node, size_t index) {
   if (role != EdgeRole::kLayerInput && role != EdgeRole::kStream) return x;
   Tensor quantized = x;
   if (role == EdgeRole::kLayerInput) {
-    if (nodes_[node].layer) quantized = quantized_input(nodes_[node], x);
+    if (nodes_[node].layer) quantized = quantize(x, input_mixture(nodes_[node]));
   } else if (const auto stream = streams_.find(v); stream != streams_.end()) {
     auto [made, is_new] = pass_.stream_codes.try_emplace(v);
-    if (is_new) made->second = stream->second(x);
+    if (is_new) made->second = quantize(x, only(stream->second));
     quantized = made->second;
+    if (pass_.uses_left[static_cast<size_t>(v)] == 0) pass_.stream_codes.erase(made);
   }
   return edge_hook_ ? edge_hook_(graph_.nodes[node], role, v, x, quantized) : quantized;
 }
@@ -208,14 +204,15 @@ Tensor Network::run_layer(size_t index) {
   const Tensor b = bias == state.parameters.end() ? Tensor() : bias->second;
   Tensor y;
   const auto* conv = std::get_if<graph::Conv>(&node.kind);
-  if (conv && mixes_input(state) && can_mix_convolve(conv->window) && !b.defined() && !edge_hook_ &&
-      device_.is_cpu())
-    y = mix_convolve(take(node.inputs[0]), state.mixture->shares.activation, state.input.log_growth.exp(),
-                     state.mixture->inputs, weight, conv->window, conv->groups);
-  else if (conv)
+  if (conv && state.layer && can_mix_convolve(conv->window) && !edge_hook_ && device_.is_cpu()) {
+    const InputMixture mixture = input_mixture(state);
+    y = mix_convolve(take(node.inputs[0]), mixture.shares, mixture.growth, mixture.candidates, weight, b,
+                     conv->window, conv->groups);
+  } else if (conv) {
     y = convolve(input(index, 0), weight, b, conv->window, conv->groups);
-  else
+  } else {
     y = torch::linear(input(index, 0), weight, b);
+  }
   if (observe_output_) observe_output_(static_cast<graph::NodeId>(index), y);
   return y;
 }

@@ -11,7 +11,6 @@
 #include "graph/graph.h"
 #include "plan/plan.h"
 #include "plan/scheme.h"
-#include "train/activation_quantizer.h"
 #include "train/mixture_quantizer.h"
 #include "train/torch.h"
 
@@ -127,12 +126,15 @@ class Network {
     torch::Tensor log_growth;  ///< [1], trained: the scale is start * exp(log_growth)
     bool decays = false;       ///< PACT: large clips are penalised
     int bits = 8, zero = 0;
-    ScaleGradient gradient = ScaleGradient::kLsq;
     int low() const { return zero; }
     int high() const { return zero + (1 << bits) - 1; }
     torch::Tensor scale() const { return start * log_growth.exp(); }
     quant::CodeType type() const;
-    torch::Tensor operator()(const torch::Tensor& x) const;
+  };
+  /// Arguments of mix_activations.
+  struct InputMixture {
+    torch::Tensor shares, growth;
+    std::vector<CodeRange> candidates;
   };
   /// Candidates of one layer. Scales of the weights are in rows [candidates, scales] of the layer's
   /// weight_params and log_growth; the input's growth is that of its ActivationQuantizer.
@@ -153,8 +155,9 @@ class Network {
   std::vector<const ActivationQuantizer*> activation_quantizers() const;
   static torch::Tensor weight_params(const NodeState& state);
   static torch::Tensor quantized_weight(const NodeState& state);
-  static bool mixes_input(const NodeState& state) noexcept;
-  static torch::Tensor quantized_input(const NodeState& state, const torch::Tensor& x);
+  static InputMixture only(const ActivationQuantizer& quantizer);
+  static InputMixture input_mixture(const NodeState& state);
+  static torch::Tensor quantize(const torch::Tensor& x, const InputMixture& mixture);
   void build_node(size_t index, const compile::Quantizers& quantizers);
   torch::Tensor tensor(const std::vector<float>& values, std::vector<int64_t> dims) const;
   NodeState changed_state(size_t node, const LayerChange& change) const;

@@ -79,21 +79,26 @@ void Network::set_shares(const std::vector<LayerShares>& shares) {
 Tensor Network::quantized_weight(const NodeState& state) {
   const Tensor& weight = state.parameters.at("weight");
   const Tensor params = weight_params(state);
-  if (!state.mixture)
-    return fake_quantize_weights(state.layer->policy, state.layer->weight_bits, weight, params);
-  const auto& bits = state.mixture->weight_bits;
-  if (bits.size() == 1) return fake_quantize_weights(state.layer->policy, bits[0], weight, params[0]);
-  return mix_weights(state.layer->policy, bits, weight, state.mixture->shares.weight, params);
+  const quant::Policy policy = state.layer->policy;
+  if (state.mixture && state.mixture->weight_bits.size() > 1)
+    return mix_weights(policy, state.mixture->weight_bits, weight, state.mixture->shares.weight, params);
+  const int bits = state.mixture ? state.mixture->weight_bits[0] : state.layer->weight_bits;
+  return mix_weights(policy, {bits}, weight, torch::ones({1}, params.options()), params.reshape({1, -1}));
 }
 
-bool Network::mixes_input(const NodeState& state) noexcept {
-  return state.mixture && state.mixture->inputs.size() > 1;
+Network::InputMixture Network::only(const ActivationQuantizer& quantizer) {
+  return {torch::ones({1}, quantizer.start.options()),
+          quantizer.scale(),
+          {{1, quantizer.low(), quantizer.high()}}};
 }
 
-Tensor Network::quantized_input(const NodeState& state, const Tensor& x) {
-  if (!mixes_input(state)) return state.input(x);
-  return mix_activations(x, state.mixture->shares.activation, state.input.log_growth.exp(),
-                         state.mixture->inputs);
+Network::InputMixture Network::input_mixture(const NodeState& state) {
+  if (!state.mixture || state.mixture->inputs.size() == 1) return only(state.input);
+  return {state.mixture->shares.activation, state.input.log_growth.exp(), state.mixture->inputs};
+}
+
+Tensor Network::quantize(const Tensor& x, const InputMixture& mixture) {
+  return mix_activations(x, mixture.shares, mixture.growth, mixture.candidates);
 }
 
 compile::Quantizers Network::choose(const plan::Plan& plan) const {

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "quant/weights.h"
-#include "train/activation_quantizer.h"
 
 namespace bitstrata::train {
 namespace {
@@ -14,12 +13,18 @@ using quant::Policy;
 using torch::Tensor;
 
 /// Rounds in the forward pass only.
-Tensor round_through(const Tensor& x) { return x + (torch::round(x) - x).detach(); }
+Tensor round_through(const Tensor& x) {
+  return x + (torch::round(x) - x).detach();
+}
 
 /// The value of `value`, the gradient of `source`.
-Tensor with_gradient_of(const Tensor& value, const Tensor& source) { return value.detach() + (source - source.detach()); }
+Tensor with_gradient_of(const Tensor& value, const Tensor& source) {
+  return value.detach() + (source - source.detach());
+}
 
-Tensor signs(const Tensor& w) { return torch::where(w >= 0, torch::ones_like(w), -torch::ones_like(w)); }
+Tensor signs(const Tensor& w) {
+  return torch::where(w >= 0, torch::ones_like(w), -torch::ones_like(w));
+}
 
 /// One magnitude statistic per group of `rows` ([groups, elements per group]).
 Tensor lsq(int bits, const Tensor& rows, const Tensor& step) {
@@ -40,7 +45,8 @@ Tensor sawb(int bits, const Tensor& rows) {
   const Tensor w = rows.detach().to(torch::kCPU).contiguous();
   std::vector<float> clips;
   for (int64_t g = 0; g < w.size(0); ++g) {
-    clips.push_back(std::max(1e-12f, quant::sawb_clip(bits, std::span(w[g].data_ptr<float>(), static_cast<size_t>(w.size(1))))));
+    clips.push_back(std::max(
+        1e-12f, quant::sawb_clip(bits, std::span(w[g].data_ptr<float>(), static_cast<size_t>(w.size(1))))));
   }
   const Tensor clip = torch::tensor(clips).to(rows.device()).unsqueeze(1);
   const double top = std::ldexp(1.0, bits) - 1;
@@ -56,7 +62,14 @@ Tensor wrpn(int bits, const Tensor& rows, const Tensor& clip) {
 
 }  // namespace
 
-bool learns_weight_params(Policy policy) noexcept { return policy == Policy::kLsq; }
+torch::Tensor scale_gradient(const torch::Tensor& parameter, double factor) {
+  const torch::Tensor scaled = parameter * factor;
+  return parameter.detach() + (scaled - scaled.detach());  // the second term is exactly 0
+}
+
+bool learns_weight_params(Policy policy) noexcept {
+  return policy == Policy::kLsq;
+}
 
 Tensor fake_quantize_weights(Policy policy, int bits, const Tensor& weights, const Tensor& params) {
   const Tensor rows = weights.reshape({params.numel(), -1});
