@@ -57,6 +57,10 @@ class NarrowKernel final : public RowKernel {
     return code_bytes_ + (stored_.value_factor != 0 ? sums_count_ * sizeof(int32_t) : 0);
   }
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
+  bool takes_codes() const noexcept override {
+    const int run = group_ic_ * (p_.window.dilation_w == 1 ? p_.window.kernel_w : 1);
+    return p_.groups == 1 && stored_.value_factor == 0 && run % 4 == 0;
+  }
   int blocks() const noexcept override { return p_.groups * group_blocks_; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override {
@@ -204,6 +208,9 @@ void NarrowKernel::compute(const RowBand& band, int first, int last, uint8_t* sc
     part.codes = pixel_codes;
     part.kernel_h = p_.window.kernel_h;
     part.pixels = pixels;
+    part.ow = p_.ow;
+    part.zeros = band.padding;
+    part.zeros_bytes = p_.a_zero == 0 ? code_bytes_ : 0;
     part.runs = runs_.data();
     part.run_count = static_cast<int>(runs_.size());
     part.steps = steps_;

@@ -20,6 +20,9 @@ struct NarrowBand {
   const uint8_t* weights;       ///< [blocks][steps][lanes][4], signed or unsigned bytes as the target has it
   const uint8_t* const* codes;  ///< [kernel_h][pixels]: first byte of the window's row
   int kernel_h, pixels;
+  int ow;                ///< pixels of one output row; `pixels` is a multiple
+  const uint8_t* zeros;  ///< codes in [zeros, zeros + zeros_bytes) are 0
+  size_t zeros_bytes;
   const NarrowRun* runs;  ///< [run_count] of one row of the window
   int run_count, steps;   ///< steps: of the whole window
   /// Steps whose products fit the target's 16-bit sums, at least 1. Not used by targets with 32-bit sums.

@@ -221,6 +221,15 @@ HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) 
     const uint8_t* codes[kPixels];
     UNROLL
     for (int p = 0; p < kPixels; ++p) codes[p] = pixels[p];
+    bool all_zero = true;
+    UNROLL
+    for (int p = 0; p < kPixels; ++p) {
+      all_zero = all_zero && static_cast<size_t>(codes[p] - a.zeros) < a.zeros_bytes;
+    }
+    if (all_zero) {
+      weights += a.steps / a.kernel_h * step_bytes;
+      continue;
+    }
     for (int run = 0; run < a.run_count; ++run) {
       size_t offset = a.runs[run].offset_bytes;
       for (int left = a.runs[run].steps; left > 0;) {
@@ -264,12 +273,20 @@ HWY_INLINE void tile_of(const NarrowBand& a, int pixels, int x, int block, uint3
   }
 }
 
-// Tiles of about equal size, at most kMaxPixels.
+// Tiles of whole parts of a row where that hardly makes them smaller, since these skip padding; otherwise
+// tiles of about equal size.
 template <int kBlocks, int kMaxPixels>
 HWY_INLINE void all_pixels(const NarrowBand& a, int block) {
   HWY_ALIGN uint32_t totals[kDirect ? 1 : kMaxPixels * kBlocks * hn::MaxLanes(Words())];
   int x = 0;
-  for (int tiles = (a.pixels + kMaxPixels - 1) / kMaxPixels; tiles > 0; --tiles) {
+  int tiles = (a.pixels + kMaxPixels - 1) / kMaxPixels;
+  for (int part : {kMaxPixels, kMaxPixels - 1}) {
+    if (part > 0 && a.ow % part == 0) {
+      tiles = a.pixels / part;
+      break;
+    }
+  }
+  for (; tiles > 0; --tiles) {
     const int pixels = (a.pixels - x + tiles - 1) / tiles;
     tile_of<kBlocks, kMaxPixels>(a, pixels, x, block, totals);
     x += pixels;
@@ -285,10 +302,11 @@ constexpr int kPixels1 = 6, kPixels2 = 6, kPixels4 = 3;
 constexpr int kPixels1 = 8, kPixels2 = 8, kPixels4 = 6;
 #endif
 
+// Four blocks at once share the cost of starting where pixels or steps are few.
 void band(const NarrowBand& a) {
+  const bool few = a.pixels <= 4 || a.steps < 8 * a.kernel_h;
   int block = 0;
-  for (; (a.pixels <= kPixels4 || kPixels4 > 4) && block + 4 <= a.blocks; block += 4)
-    all_pixels<4, kPixels4>(a, block);
+  for (; few && block + 4 <= a.blocks; block += 4) all_pixels<4, kPixels4>(a, block);
   for (; block + 2 <= a.blocks; block += 2) all_pixels<2, kPixels2>(a, block);
   if (block < a.blocks) all_pixels<1, kPixels1>(a, block);
 }

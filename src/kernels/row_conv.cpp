@@ -59,6 +59,7 @@ class RowConv final : public ConvKernel {
 
   ConvProblem p_;
   std::unique_ptr<RowKernel> kernel_;
+  bool takes_codes_;
   int padded_w_;
   int band_rows_, slots_;
   int64_t bands_;  ///< per image
@@ -71,6 +72,7 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
     : p_(problem), kernel_(std::move(kernel)) {
   const program::Window& w = p_.window;
   if (p_.max_threads == 0) p_.max_threads = max_threads();
+  takes_codes_ = kernel_->takes_codes();
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
   // Every thread gets a band of each image where that is possible.
   const int share = (p_.oh + p_.max_threads - 1) / p_.max_threads;
@@ -122,12 +124,14 @@ const uint8_t* RowConv::prepared_row(const Workspace& work, const uint8_t* image
                                      int y) const noexcept {
   const int iy = y - p_.window.pad_top;
   if (iy < 0 || iy >= p_.ih) return padding_row_;
+  const uint8_t* codes = image + size_t{1} * iy * p_.iw * p_.ic;
+  if (takes_codes_ && padded_w_ == p_.iw) return codes;
   const int slot = y % slots_;
   uint8_t* row = work.ring + slot * row_bytes_;
   const int64_t tag = image_index * (int64_t{p_.ih} + p_.window.pad_top) + y;
   if (work.tags[slot] != tag) {
-    pad_row(image + size_t{1} * iy * p_.iw * p_.ic, work.codes);
-    kernel_->prepare(work.codes, row);
+    pad_row(codes, takes_codes_ ? row : work.codes);
+    if (!takes_codes_) kernel_->prepare(work.codes, row);
     work.tags[slot] = tag;
   }
   return row;
@@ -146,7 +150,7 @@ RowBand RowConv::gather(const Workspace& work, const uint8_t* src, int64_t band,
           prepared_row(work, from, image, (first + i) * w.stride_h + ky * w.dilation_h);
     }
   }
-  return {work.rows, count, acc};
+  return {work.rows, count, acc, padding_row_};
 }
 
 void RowConv::run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink, uint8_t* scratch,

@@ -12,7 +12,8 @@ namespace bitstrata::kernels {
 struct RowBand {
   const uint8_t* const* rows;  ///< [count][kernel_h]: the prepared input row under row ky of the window
   int count;
-  int32_t* acc;  ///< [count][ow][oc]
+  int32_t* acc;            ///< [count][ow][oc]
+  const uint8_t* padding;  ///< the prepared row that `rows` has for rows of padding
 };
 
 /// One layer's arithmetic on prepared input rows. Immutable, so any number of threads may use it at once.
@@ -24,6 +25,8 @@ class RowKernel {
   /// Makes the kernel's form of one padded input row. codes: [pad_left + iw + pad_right, ic], padding filled
   /// in with the code of value 0; 64 bytes behind them may be read.
   virtual void prepare(const uint8_t* codes, uint8_t* row) const noexcept = 0;
+  /// True when prepare() only copies and compute() reads nothing behind a row: rows may then be anywhere.
+  virtual bool takes_codes() const noexcept { return false; }
   /// Blocks of output channels, in rising order, that compute() can be split into.
   virtual int blocks() const noexcept = 0;
   /// Accumulators of the channels of blocks [first, last) in all pixels of the band, nothing else. scratch:
