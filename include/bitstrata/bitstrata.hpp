@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -36,12 +37,13 @@ inline void check(bitstrata_status status) {
   if (status != BITSTRATA_OK) throw Error(status, bitstrata_last_error());
 }
 
-/// As bitstrata_options; an empty text is the default.
+/// As bitstrata_options; an empty isa or kernels is the default.
 struct Options {
   int threads = 1;
   int max_batch = 1;
-  std::string isa;
-  std::string kernels;
+  std::string isa = {};
+  std::string kernels = {};
+  std::optional<std::string> kernel_times = {};  ///< not set: choose kernels by estimate
 };
 
 /// As bitstrata_tensor_info.
@@ -117,6 +119,7 @@ class Model {
     given.max_batch = options.max_batch;
     if (!options.isa.empty()) given.isa = options.isa.c_str();
     if (!options.kernels.empty()) given.kernels = options.kernels.c_str();
+    if (options.kernel_times) given.kernel_times = options.kernel_times->c_str();
     bitstrata_model* handle = nullptr;
     check(load(&given, &handle));
     return Model(handle);

@@ -36,6 +36,7 @@ runtime::Options to_options(const bitstrata_options* given) {
   options.max_batch = all.max_batch;
   options.isa = resolve_isa(all.isa != nullptr ? all.isa : "");
   if (all.kernels != nullptr) options.family = parse_family(all.kernels);
+  if (all.kernel_times != nullptr) options.kernel_times = all.kernel_times;
   return options;
 }
 

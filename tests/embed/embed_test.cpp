@@ -83,7 +83,8 @@ TEST(Embed, FailuresAreExceptionsWithCodes) {
   EXPECT_EQ(code_of([] { bitstrata::Model::load(std::span<const std::byte>()); }),
             BITSTRATA_INVALID_ARGUMENT);
   EXPECT_EQ(code_of([] { load().class_name(10); }), BITSTRATA_NOT_FOUND);
-  EXPECT_EQ(code_of([] { load({.isa = {}, .kernels = "magic"}); }), BITSTRATA_INVALID_ARGUMENT);
+  EXPECT_EQ(code_of([] { load({.kernels = "magic"}); }),
+            BITSTRATA_INVALID_ARGUMENT);
   EXPECT_EQ(code_of([] { bitstrata::Session(load()).run(1, std::vector<float>(3)); }), BITSTRATA_BAD_INPUT);
 }
 

@@ -160,6 +160,7 @@ TEST_F(CapiArguments, StructsOfOtherVersionsWork) {
   bitstrata_options shorter = BITSTRATA_OPTIONS_INIT;
   shorter.struct_size = offsetof(bitstrata_options, kernels);
   shorter.kernels = "magic";
+  shorter.kernel_times = "/nowhere";
   EXPECT_EQ(load_with(shorter), BITSTRATA_OK);
 
   struct Longer {

@@ -1,4 +1,4 @@
-#include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "core/isa.h"
@@ -80,6 +80,20 @@ TEST(CapiRun, AForcedFamilyAndAnyIsaGiveEqualResults) {
       EXPECT_EQ(run(make_session(model).get(), network, image, 1), reference(network, image));
     }
   }
+}
+
+TEST(CapiRun, MeasuredKernelsGiveEqualResultsAndAreRemembered) {
+  const program::Program network = random_program(7);
+  const std::vector<float> image = random_input(network, 1, 1);
+  const auto file = std::filesystem::path(::testing::TempDir()) / "capi-kernel-times";
+  std::filesystem::remove(file);
+  const std::string name = file.string();
+  bitstrata_options options = BITSTRATA_OPTIONS_INIT;
+  options.kernel_times = name.c_str();
+  const ModelHandle model = load(network, &options);
+  EXPECT_EQ(run(make_session(model).get(), network, image, 1), reference(network, image));
+  EXPECT_TRUE(std::filesystem::is_regular_file(file));
+  std::filesystem::remove(file);
 }
 
 TEST(CapiRun, ASessionOutlivesItsModel) {
