@@ -22,6 +22,7 @@ constexpr size_t kLeastRuns = 10;
 struct BenchOptions {
   std::string model;
   bool kernels = false;
+  KernelBenchOptions of_kernels;
   int batch = 1;
   MachineOptions machine;
   OutputOptions output;
@@ -103,7 +104,15 @@ void run_bench(const BenchOptions& options) {
     fail(ErrorCode::kInvalidArgument,
          "bench takes either a network or --kernels (see 'bitstrata bench --help')");
   }
-  options.kernels ? bench_kernels(options.machine, options.batch, options.output) : bench_network(options);
+  if (!options.kernels) {
+    bench_network(options);
+    return;
+  }
+  KernelBenchOptions of_kernels = options.of_kernels;
+  of_kernels.batch = options.batch;
+  of_kernels.machine = options.machine;
+  of_kernels.output = options.output;
+  bench_kernels(of_kernels);
 }
 
 }  // namespace
@@ -113,7 +122,22 @@ void add_bench(CLI::App& app) {
   CLI::App& command =
       *app.add_subcommand("bench", "Measure the latency of a network, layer by layer, or of the kernels");
   command.add_option("model", options->model, "Network, .onnx or .bst")->type_name("MODEL");
-  command.add_flag("--kernels", options->kernels, "Measure every kernel on usual convolutions instead");
+  CLI::Option* kernels =
+      command.add_flag("--kernels", options->kernels,
+                       "Measure the kernels on 3x3 convolutions beside oneDNN's int8 convolution");
+  command
+      .add_option("--shapes", options->of_kernels.shapes, "Kernels: channels and extent of the convolutions")
+      ->delimiter(',')
+      ->type_name("C@H,...")
+      ->needs(kernels)
+      ->capture_default_str();
+  command.add_option("--pairs", options->of_kernels.pairs, "Kernels: weight and activation bits")
+      ->delimiter(',')
+      ->type_name("WxA,...")
+      ->needs(kernels)
+      ->capture_default_str();
+  command.add_flag("--all", options->of_kernels.all, "Kernels: also those that are not the fastest")
+      ->needs(kernels);
   add_batch_option(command, options->batch);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);

@@ -1,113 +1,126 @@
-#include <cstring>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "bench.h"
 #include "common/progress.h"
 #include "core/error.h"
 #include "core/random.h"
-#include "kernels/conv.h"
-#include "measure.h"
+#include "kernels/onednn_peer.h"
 #include "quant/policy.h"
+#include "runtime/kernel_times.h"
+#include "self.h"
 
 namespace bitstrata::cli {
 namespace {
 
-constexpr double kSeconds = 0.05;
-constexpr size_t kLeastRuns = 5;
+using Json = nlohmann::ordered_json;
 
+/// Equal numbers of input and output channels, 3x3 window, stride 1, written C@H.
 struct Shape {
-  int ic, oc, extent, kernel;
+  int channels, extent;
 };
-/// The stages of ResNet-20 on 32x32 images and of ResNet-18 on 224x224 images, and a fully connected layer.
-constexpr Shape kShapes[] = {{16, 16, 32, 3}, {32, 32, 16, 3},   {64, 64, 8, 3},
-                             {64, 64, 56, 3}, {256, 256, 14, 3}, {512, 1000, 1, 1}};
-constexpr int kBits[] = {1, 2, 3, 4, 8};
-
-struct Row {
-  kernels::ConvProblem problem;
-  std::string kernel, family;
-  double ms = 0, gmacs_per_second = 0;
+struct Pair {
+  int w_bits, a_bits;
 };
 
-kernels::ConvProblem make_problem(const Shape& shape, int bits, int batch, int threads) {
+/// ResNet-18's stages at 224x224, over which geometric means are taken.
+constexpr const char* kMeanShapes[] = {"64@56", "128@28", "256@14", "512@7"};
+
+/// Two numbers around `separator`.
+std::pair<int, int> parse_two(const std::string& text, char separator, int lowest, int highest,
+                              std::string_view expected) {
+  const auto number = [&](std::string_view part) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc() || end != part.data() + part.size() || value < lowest || value > highest)
+      fail(ErrorCode::kInvalidArgument, "found '{}', expected {}", printable(text, 40), expected);
+    return value;
+  };
+  const size_t at = text.find(separator);
+  if (at == std::string::npos)
+    fail(ErrorCode::kInvalidArgument, "found '{}', expected {}", printable(text, 40), expected);
+  const std::string_view view(text);
+  return {number(view.substr(0, at)), number(view.substr(at + 1))};
+}
+
+Shape parse_shape(const std::string& text) {
+  const auto [channels, extent] = parse_two(text, '@', 1, 4096, "a shape C@H such as 64@56, both in 1..4096");
+  return {channels, extent};
+}
+
+Pair parse_pair(const std::string& text) {
+  const auto [w_bits, a_bits] =
+      parse_two(text, 'x', 1, 8, "weight x activation bits such as 2x4, both in 1..8");
+  return {w_bits, a_bits};
+}
+
+kernels::ConvProblem make_problem(Shape shape, Pair pair, int batch, int threads) {
   kernels::ConvProblem problem;
   problem.max_batch = batch;
   problem.max_threads = threads;
-  problem.ic = shape.ic;
-  problem.oc = shape.oc;
+  problem.ic = problem.oc = shape.channels;
   problem.ih = problem.iw = problem.oh = problem.ow = shape.extent;
-  problem.window.kernel_h = problem.window.kernel_w = shape.kernel;
-  const int pad = shape.kernel / 2;
-  problem.window.pad_top = problem.window.pad_left = problem.window.pad_bottom = problem.window.pad_right =
-      pad;
-  problem.w_bits = problem.a_bits = bits;
-  problem.grid = quant::grid_of(quant::Policy::kLsq, bits);
+  program::Window& w = problem.window;
+  w.kernel_h = w.kernel_w = 3;
+  w.pad_top = w.pad_left = w.pad_bottom = w.pad_right = 1;
+  problem.w_bits = pair.w_bits;
+  problem.a_bits = pair.a_bits;
+  problem.grid = quant::grid_of(quant::Policy::kLsq, pair.w_bits);
   return problem;
 }
 
-/// Memory aligned as kernels ask for.
-class Aligned {
- public:
-  explicit Aligned(size_t bytes)
-      : memory_(::operator new (std::max<size_t>(bytes, 1), std::align_val_t{64})) {}
-  ~Aligned() { ::operator delete (memory_, std::align_val_t{64}); }
-  Aligned(const Aligned&) = delete;
-  Aligned& operator=(const Aligned&) = delete;
-  template <typename T>
-  T* as() const noexcept {
-    return static_cast<T*>(memory_);
-  }
-
- private:
-  void* memory_;
-};
-
-std::vector<uint8_t> random_codes(size_t count, int bits, uint64_t stream) {
-  Random random(0, stream);
-  std::vector<uint8_t> codes(count);
-  for (uint8_t& code : codes) code = static_cast<uint8_t>(random.below(uint64_t{1} << bits));
+std::vector<uint8_t> random_codes(const kernels::ConvProblem& problem) {
+  Random random(0, 1);
+  std::vector<uint8_t> codes(static_cast<size_t>(problem.oc) * static_cast<size_t>(problem.reduction()));
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random.below(uint64_t{1} << problem.w_bits));
   return codes;
 }
 
-Row measure(const kernels::KernelEntry& entry, const kernels::ConvProblem& problem, int batch, Isa isa,
-            int threads) {
-  const auto n = static_cast<size_t>(batch);
-  const auto pixels = static_cast<size_t>(problem.oh) * static_cast<size_t>(problem.ow) * n;
-  const auto weights = random_codes(
-      static_cast<size_t>(problem.oc) * static_cast<size_t>(problem.reduction()), problem.w_bits, 1);
-  const auto codes = random_codes(
-      n * static_cast<size_t>(problem.ic) * static_cast<size_t>(problem.ih * problem.iw), problem.a_bits, 2);
-  const auto kernel = entry.make(problem, weights, isa);
-  const Aligned src(codes.size()), acc(pixels * static_cast<size_t>(problem.oc) * sizeof(int32_t)),
-      scratch(kernel->scratch_bytes(batch));
-  std::memcpy(src.as<uint8_t>(), codes.data(), codes.size());
+/// All kernels on one problem beside oneDNN's int8 convolution, fastest first.
+Json measure_cell(const std::string& shape, Pair pair, Isa isa, const KernelBenchOptions& options) {
+  const kernels::ConvProblem problem =
+      make_problem(parse_shape(shape), pair, options.batch, options.resolved_threads());
+  kernels::validate(problem);
+  const runtime::KernelTrial trial(problem, random_codes(problem), isa);
+  const kernels::OnednnPeer peer(problem, isa);
+  std::vector<std::function<void()>> works = {[&] { peer.run(); }};
+  for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });
+  const std::vector<double> us = runtime::least_us(works);
 
-  const auto run = [&] {
-    kernel->run(src.as<uint8_t>(), batch, acc.as<int32_t>(), scratch.as<void>(), threads);
-  };
-  const double ms = quantile(measure_ms(run, kSeconds, kLeastRuns), 0.5);
-  const double macs = static_cast<double>(pixels) * problem.oc * problem.reduction();
-  return {problem, entry.name, kernels::to_string(entry.family), ms, macs / ms / 1e6};
+  std::vector<size_t> order(trial.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::ranges::sort(order, {}, [&](size_t i) { return us[i + 1]; });
+  if (!options.all) order.resize(1);
+  Json rows = Json::array();
+  for (const size_t i : order) {
+    const kernels::KernelEntry& entry = trial.entry(i);
+    rows.push_back({{"shape", shape},
+                    {"isa", to_string(isa)},
+                    {"w_bits", pair.w_bits},
+                    {"a_bits", pair.a_bits},
+                    {"kernel", kernels::to_string(entry.family)},
+                    {"us", us[i + 1]},
+                    {"onednn_int8_us", us[0]},
+                    {"ratio", us[0] / us[i + 1]},
+                    {"name", entry.name},
+                    {"chosen", i == order[0]}});
+  }
+  return rows;
 }
 
-bool can_run(const kernels::KernelEntry& entry, Isa cap) {
-  return entry.isa <= cap && std::ranges::count(available_isas(), entry.isa) > 0;
-}
-
-std::vector<Row> measure_all(int batch, Isa isa, int threads, bool quiet) {
-  std::vector<Row> rows;
-  Progress progress("bench", std::size(kShapes) * std::size(kBits), "problems", quiet);
+Json measure_isa(Isa isa, const KernelBenchOptions& options) {
+  Json rows = Json::array();
+  Progress progress(fmt::format("bench {}", to_string(isa)), options.shapes.size() * options.pairs.size(),
+                    "problems", options.output.quiet);
   uint64_t done = 0;
-  for (const Shape& shape : kShapes) {
-    for (int bits : kBits) {
-      const auto problem = make_problem(shape, bits, batch, threads);
-      for (const auto& entry : kernels::conv_kernels()) {
-        if (entry.family != kernels::Family::kReference && can_run(entry, isa) &&
-            entry.refuses(problem, isa).empty()) {
-          rows.push_back(measure(entry, problem, batch, isa, threads));
-        }
-      }
+  for (const std::string& shape : options.shapes) {
+    for (const std::string& pair : options.pairs) {
+      for (Json& row : measure_cell(shape, parse_pair(pair), isa, options)) rows.push_back(std::move(row));
       progress.update(++done);
     }
   }
@@ -115,39 +128,99 @@ std::vector<Row> measure_all(int batch, Isa isa, int threads, bool quiet) {
   return rows;
 }
 
+/// In a process of its own, because oneDNN is held to one instruction set per process.
+Json measure_elsewhere(Isa isa, const KernelBenchOptions& options) {
+  std::vector<std::string> arguments = {"bench",
+                                        "--kernels",
+                                        "--json",
+                                        "--isa",
+                                        to_string(isa),
+                                        "--threads",
+                                        std::to_string(options.resolved_threads()),
+                                        "--batch",
+                                        std::to_string(options.batch),
+                                        "--shapes",
+                                        fmt::format("{}", fmt::join(options.shapes, ",")),
+                                        "--pairs",
+                                        fmt::format("{}", fmt::join(options.pairs, ","))};
+  if (options.all) arguments.emplace_back("--all");
+  if (options.output.quiet) arguments.emplace_back("--quiet");
+  return Json::parse(output_of_self(arguments)).at("rows");
+}
+
+std::string pair_name(const Json& row) {
+  return fmt::format("W{}A{}", row.at("w_bits").get<int>(), row.at("a_bits").get<int>());
+}
+
+/// Geometric means of the chosen kernels' ratios over ResNet-18's shapes: isa, pair, mean.
+std::map<std::string, std::map<std::string, double>> mean_ratios(const Json& rows) {
+  std::map<std::string, std::map<std::string, std::vector<double>>> logs;
+  for (const Json& row : rows) {
+    if (row.at("chosen").get<bool>() &&
+        std::ranges::count(kMeanShapes, row.at("shape").get<std::string>()) > 0)
+      logs[row.at("isa")][pair_name(row)].push_back(std::log(row.at("ratio").get<double>()));
+  }
+  std::map<std::string, std::map<std::string, double>> means;
+  for (const auto& [isa, pairs] : logs) {
+    for (const auto& [pair, values] : pairs) {
+      double sum = 0;
+      for (double value : values) sum += value;
+      means[isa][pair] = std::exp(sum / static_cast<double>(values.size()));
+    }
+  }
+  return means;
+}
+
+std::string means_text(const Json& rows) {
+  const auto means = mean_ratios(rows);
+  if (means.empty()) return {};
+  std::vector<std::string> titles = {"isa"}, pairs;
+  for (const Json& row : rows) {
+    const std::string pair = pair_name(row);
+    if (std::ranges::count(pairs, pair) == 0) pairs.push_back(pair);
+  }
+  for (const std::string& pair : pairs) titles.push_back(">" + pair);
+  TextTable table(titles);
+  for (const auto& [isa, by_pair] : means) {
+    std::vector<std::string> cells = {isa};
+    for (const std::string& pair : pairs)
+      cells.push_back(by_pair.contains(pair) ? fmt::format("{:.2f}x", by_pair.at(pair)) : "-");
+    table.add(std::move(cells));
+  }
+  return "\ntimes faster than oneDNN int8, geometric mean over ResNet-18's 3x3 shapes:\n" + table.to_string();
+}
+
 }  // namespace
 
-void bench_kernels(const MachineOptions& machine, int batch, const OutputOptions& output) {
-  const Isa isa = machine.resolved_isa();
-  const int threads = machine.resolved_threads();
-  const auto rows = measure_all(batch, isa, threads, output.quiet);
-  if (output.json) {
-    auto kernels = nlohmann::ordered_json::array();
-    for (const Row& row : rows) {
-      kernels.push_back({{"kernel", row.kernel},
-                         {"family", row.family},
-                         {"ic", row.problem.ic},
-                         {"oc", row.problem.oc},
-                         {"extent", row.problem.ih},
-                         {"window", row.problem.window.kernel_h},
-                         {"w_bits", row.problem.w_bits},
-                         {"a_bits", row.problem.a_bits},
-                         {"ms", row.ms},
-                         {"gmacs_per_second", row.gmacs_per_second}});
+void bench_kernels(const KernelBenchOptions& options) {
+  for (const std::string& shape : options.shapes) parse_shape(shape);
+  for (const std::string& pair : options.pairs) parse_pair(pair);
+  Json rows = Json::array();
+  if (!options.machine.isa.empty()) {
+    rows = measure_isa(options.machine.resolved_isa(), options);
+  } else {
+    for (Isa isa : available_isas()) {
+      if (isa == Isa::kScalar) continue;
+      for (Json& row : measure_elsewhere(isa, options)) rows.push_back(std::move(row));
     }
-    write_json({{"threads", threads}, {"isa", to_string(isa)}, {"batch", batch}, {"kernels", kernels}});
+  }
+  if (options.output.json) {
+    write_json({{"cpu", cpu_name()},
+                {"threads", options.resolved_threads()},
+                {"batch", options.batch},
+                {"rows", std::move(rows)}});
     return;
   }
-  TextTable table({"convolution", ">w bits", ">a bits", "kernel", ">ms", ">GMAC/s"});
-  for (const Row& row : rows) {
-    const auto& p = row.problem;
-    table.add(
-        {fmt::format("{}x{}x{} to {}, {}x{}", p.ic, p.ih, p.iw, p.oc, p.window.kernel_h, p.window.kernel_w),
-         std::to_string(p.w_bits), std::to_string(p.a_bits), row.kernel, fmt::format("{:.4f}", row.ms),
-         fmt::format("{:.2f}", row.gmacs_per_second)});
+  TextTable table({"shape", "isa", "bits", "kernel", ">us", ">oneDNN int8 us", ">ratio"});
+  for (const Json& row : rows) {
+    table.add({row.at("shape"), row.at("isa"), pair_name(row), row.at("name"),
+               fmt::format("{:.2f}", row.at("us").get<double>()),
+               fmt::format("{:.2f}", row.at("onednn_int8_us").get<double>()),
+               fmt::format("{:.2f}x", row.at("ratio").get<double>())});
   }
-  write_stdout(table.to_string());
-  write_stdout(fmt::format("\nbatch {}, {} threads, {}\n", batch, threads, to_string(isa)));
+  write_stdout(table.to_string() + means_text(rows));
+  write_stdout(fmt::format("\n{}, batch {}, {} threads\n", printable(cpu_name(), 60), options.batch,
+                           options.resolved_threads()));
 }
 
 }  // namespace bitstrata::cli

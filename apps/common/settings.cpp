@@ -10,8 +10,9 @@ namespace bitstrata::cli {
 
 namespace {
 
-constexpr kernels::Family kChoices[] = {kernels::Family::kBitplane, kernels::Family::kInt8,
-                                        kernels::Family::kDirect, kernels::Family::kReference};
+constexpr kernels::Family kChoices[] = {kernels::Family::kBitplane, kernels::Family::kLookup,
+                                        kernels::Family::kInt8, kernels::Family::kDirect,
+                                        kernels::Family::kReference};
 
 }  // namespace
 
@@ -40,7 +41,8 @@ void add_threads_option(CLI::App& app, MachineOptions& options) {
 
 void add_machine_options(CLI::App& app, MachineOptions& options) {
   add_threads_option(app, options);
-  app.add_option("--isa", options.isa, "Highest instruction set to use: scalar, neon, avx2, avx512, vnni, amx")
+  app.add_option("--isa", options.isa,
+                 "Highest instruction set to use: scalar, neon, avx2, avx512, vnni, amx")
       ->type_name("ISA");
   std::vector<std::string> choices = {"measured", "estimated"};
   for (kernels::Family family : kChoices) choices.emplace_back(kernels::to_string(family));

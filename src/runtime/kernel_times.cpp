@@ -77,20 +77,11 @@ class Candidate {
   }
   const KernelEntry* entry() const noexcept { return entry_; }
 
-  double best_us = std::numeric_limits<double>::infinity();
-
  private:
   const KernelEntry* entry_;
   std::unique_ptr<ConvKernel> kernel_;
   AlignedBuffer scratch_;
 };
-
-template <typename Work>
-double time_us(const Work& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Everything that the speed of a kernel depends on.
 std::string key_of(const ConvProblem& p, Isa cap) {
@@ -127,8 +118,26 @@ std::vector<KernelTime> parse_times(const std::string& text) {
 
 }  // namespace
 
-std::vector<KernelTime> time_kernels(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap,
-                                     const kernels::Family* only) {
+struct KernelTrial::State {
+  State(const ConvProblem& p, Isa cap)
+      : problem(p),
+        end(p, cap),
+        src(size_t(p.max_batch) * p.ih * p.iw * p.ic),
+        acc(sizeof(int32_t) * p.max_batch * p.oh * p.ow * p.oc) {
+    Random random(0, 1);
+    auto* codes = reinterpret_cast<uint8_t*>(src.data());
+    for (size_t i = 0; i < size_t(p.max_batch) * p.ih * p.iw * p.ic; ++i)
+      codes[i] = static_cast<uint8_t>(random.below(uint64_t{1} << p.a_bits));
+  }
+
+  ConvProblem problem;
+  Requantization end;
+  AlignedBuffer src, acc;
+  std::vector<Candidate> candidates;
+};
+
+KernelTrial::KernelTrial(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap,
+                         const kernels::Family* only) {
   std::vector<const KernelEntry*> entries;
   double best_estimate = 0;
   for (const kernels::Verdict& verdict : kernels::explain_conv(problem, cap)) {
@@ -139,33 +148,50 @@ std::vector<KernelTime> time_kernels(const ConvProblem& problem, std::span<const
   std::erase_if(entries, [&](const KernelEntry* entry) {
     return kernels::expected_gmacs(*entry, problem) * kHopeless < best_estimate;
   });
-  std::vector<Candidate> candidates;
-  for (const KernelEntry* entry : entries) candidates.emplace_back(*entry, problem, codes, cap);
+  state_ = std::make_unique<State>(problem, cap);
+  for (const KernelEntry* entry : entries) state_->candidates.emplace_back(*entry, problem, codes, cap);
+}
 
-  const Requantization end(problem, cap);
-  Random random(0, 1);
-  const size_t image_codes = size_t(problem.ih) * problem.iw * problem.ic;
-  const AlignedBuffer src(problem.max_batch * image_codes),
-      acc(sizeof(int32_t) * problem.max_batch * problem.oh * problem.ow * problem.oc);
-  auto* input = reinterpret_cast<uint8_t*>(src.data());
-  for (size_t i = 0; i < problem.max_batch * image_codes; ++i)
-    input[i] = static_cast<uint8_t>(random.below(uint64_t{1} << problem.a_bits));
-  auto* results = reinterpret_cast<int32_t*>(acc.data());
+KernelTrial::~KernelTrial() = default;
 
+size_t KernelTrial::size() const noexcept {
+  return state_->candidates.size();
+}
+
+const KernelEntry& KernelTrial::entry(size_t index) const noexcept {
+  return *state_->candidates[index].entry();
+}
+
+void KernelTrial::run(size_t index) const noexcept {
+  state_->candidates[index].run(state_->problem, reinterpret_cast<const uint8_t*>(state_->src.data()),
+                                reinterpret_cast<int32_t*>(state_->acc.data()), state_->end);
+}
+
+std::vector<double> least_us(std::span<const std::function<void()>> works) {
+  std::vector<double> least(works.size(), std::numeric_limits<double>::infinity());
   for (int round = 0; round < kRounds; ++round) {
-    for (Candidate& candidate : candidates) {
+    for (size_t i = 0; i < works.size(); ++i) {
+      // The first run of a round pays for what the others left in the caches.
+      works[i]();
       double spent = 0;
-      // The first run of a round pays for what the other kernels left in the caches.
-      candidate.run(problem, input, results, end);
       do {
-        const double us = time_us([&] { candidate.run(problem, input, results, end); });
-        candidate.best_us = std::min(candidate.best_us, us);
-        spent += us;
+        const auto start = std::chrono::steady_clock::now();
+        works[i]();
+        const std::chrono::duration<double, std::micro> elapsed = std::chrono::steady_clock::now() - start;
+        least[i] = std::min(least[i], elapsed.count());
+        spent += elapsed.count();
       } while (spent < kRoundUs);
     }
   }
+  return least;
+}
+
+std::vector<KernelTime> time_kernels(const KernelTrial& trial) {
+  std::vector<std::function<void()>> works;
+  for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });
+  const std::vector<double> us = least_us(works);
   std::vector<KernelTime> times;
-  for (const Candidate& candidate : candidates) times.push_back({candidate.entry(), candidate.best_us});
+  for (size_t i = 0; i < trial.size(); ++i) times.push_back({&trial.entry(i), us[i]});
   std::ranges::stable_sort(times, {}, &KernelTime::us);
   return times;
 }
@@ -196,7 +222,7 @@ const std::vector<KernelTime>& KernelTimes::of(const ConvProblem& problem, std::
   const std::string key = key_of(problem, cap);
   const auto known = table_.find(key);
   if (known != table_.end()) return known->second;
-  return table_[key] = measured_[key] = time_kernels(problem, codes, cap);
+  return table_[key] = measured_[key] = time_kernels(KernelTrial(problem, codes, cap));
 }
 
 void KernelTimes::save() noexcept {

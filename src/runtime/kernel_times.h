@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,12 +21,31 @@ struct KernelTime {
   bool operator==(const KernelTime&) const = default;
 };
 
-/// Times the kernels that accept `problem` under the cap and that are not hopeless by their estimate: on
-/// problem.max_batch images and problem.max_threads threads, minimum of some runs spread over some
-/// milliseconds per kernel. codes: as for KernelEntry::make. Returns them fastest first, never empty. What
-/// else runs on the machine disturbs the result. Errors: as kernels::validate.
-std::vector<KernelTime> time_kernels(const kernels::ConvProblem& problem, std::span<const uint8_t> codes,
-                                     Isa cap, const kernels::Family* only = nullptr);
+/// Least time of each of `works`, in microseconds: they take turns in rounds, so that what disturbs the
+/// machine for a while disturbs all of them, and run for some milliseconds each.
+std::vector<double> least_us(std::span<const std::function<void()>> works);
+
+/// The kernels that accept a problem under a cap and are not hopeless by their estimate, ready to run on
+/// random codes: problem.max_batch images on problem.max_threads threads. Not thread-safe.
+class KernelTrial {
+ public:
+  /// codes: as for KernelEntry::make. only: this family alone. Errors: as kernels::validate.
+  KernelTrial(const kernels::ConvProblem& problem, std::span<const uint8_t> codes, Isa cap,
+              const kernels::Family* only = nullptr);
+  ~KernelTrial();
+  /// Not 0, unless no kernel of the family accepts the problem.
+  size_t size() const noexcept;
+  const kernels::KernelEntry& entry(size_t index) const noexcept;
+  /// One batch through kernel `index`, scaled and requantised to codes.
+  void run(size_t index) const noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Times all kernels of a trial, fastest first.
+std::vector<KernelTime> time_kernels(const KernelTrial& trial);
 
 /// Remembered times. The file is a cache: one that is missing, damaged, of another version or of another CPU
 /// is as good as empty, and one that cannot be written is not an error. Not thread-safe.

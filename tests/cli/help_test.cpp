@@ -29,8 +29,9 @@ TEST(CliHelp, ListsEverySubcommandWithADescription) {
   EXPECT_EQ(help.status, 0);
   EXPECT_EQ(help.err, "");
   const auto names = listed_commands();
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "profile", "report", "export", "compress", "train",
-                                              "search", "finetune", "compile", "verify"}));
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"eval", "run", "bench", "inspect", "profile", "report", "export",
+                                       "compress", "train", "search", "finetune", "compile", "verify"}));
   for (const std::string& name : names)
     EXPECT_THAT(help.out, ::testing::ContainsRegex("\n  " + name + "  +[A-Z]"));
 }
@@ -80,6 +81,11 @@ TEST(CliHelp, WrongUsageIsStatus2AndOneLine) {
       {"run", "model.bst", "image.png", "--top", "-1"},
       {"bench"},
       {"bench", "model.bst", "--kernels"},
+      {"bench", "--kernels", "--shapes", "64"},
+      {"bench", "--kernels", "--shapes", "0@8"},
+      {"bench", "--kernels", "--pairs", "9x1"},
+      {"bench", "--kernels", "--pairs", "2x"},
+      {"bench", "model.bst", "--pairs", "1x1"},
       {"inspect"},
       {"profile", "--no-such-option"},
       {"profile", "--check"},

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "core/isa.h"
 #include "data/npy.h"
 #include "format/bst.h"
 #include "program/reference.h"
@@ -124,6 +126,38 @@ TEST_F(CliJson, BenchReportsEveryOp) {
   EXPECT_EQ(layers[1].at("a_bits"), 8);
   EXPECT_EQ(layers[3].at("w_bits"), 3);
   EXPECT_EQ(layers[3].at("a_bits"), 4);
+}
+
+TEST_F(CliJson, BenchComparesKernelsWithOnednn) {
+  const json result =
+      object(bitstrata({"bench", "--kernels", "--shapes", "16@4,8@5", "--pairs", "1x1,2x4", "--json"}));
+  EXPECT_TRUE(result.at("cpu").is_string());
+  EXPECT_EQ(result.at("threads"), 1);
+  std::map<std::string, int> isas;
+  for (const json& row : result.at("rows")) {
+    ++isas[row.at("isa")];
+    EXPECT_THAT(row.at("shape").get<std::string>(), ::testing::AnyOf("16@4", "8@5"));
+    EXPECT_THAT(row.at("kernel").get<std::string>(), ::testing::AnyOf("bitplane", "lookup", "int8"));
+    EXPECT_TRUE(row.at("chosen").get<bool>());
+    EXPECT_GT(row.at("us").get<double>(), 0);
+    EXPECT_NEAR(row.at("ratio").get<double>(),
+                row.at("onednn_int8_us").get<double>() / row.at("us").get<double>(), 1e-9);
+  }
+  EXPECT_EQ(isas.size(), available_isas().size() - 1);
+  for (const auto& [isa, rows] : isas) EXPECT_EQ(rows, 4) << isa;
+
+  const std::string best = to_string(available_isas().back());
+  const json all = object(bitstrata({"bench", "--kernels", "--shapes", "16@4", "--pairs", "2x2", "--isa",
+                                     best, "--all", "--threads", "2", "--json"}));
+  EXPECT_EQ(all.at("threads"), 2);
+  int chosen = 0;
+  for (const json& row : all.at("rows")) {
+    EXPECT_EQ(row.at("isa"), best);
+    EXPECT_GE(row.at("us").get<double>(), all.at("rows")[0].at("us").get<double>());
+    chosen += row.at("chosen").get<bool>();
+  }
+  EXPECT_GT(all.at("rows").size(), 1u);
+  EXPECT_EQ(chosen, 1);
 }
 
 TEST_F(CliJson, InspectCountsWeightsBytesAndMacs) {
