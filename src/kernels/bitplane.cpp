@@ -195,32 +195,32 @@ void BitplaneKernel::locate_words(const uint8_t* const* rows, const uint8_t** wo
   }
 }
 
-// What the codes in the window add to each output pixel, out: [groups][ow]; columns: [padded_w].
+// What the codes in the window add to each output pixel, out: [groups][ow]; columns: [padded_w]. Sizes are
+// local so that the compiler knows that storing sums leaves them alone.
 void BitplaneKernel::correct(const uint8_t* const* rows, int32_t* columns, int32_t* out) const noexcept {
-  const program::Window& w = p_.window;
-  if (correction_ == 0) {
-    std::fill_n(out, size_t{1} * p_.groups * p_.ow, 0);
+  const int groups = p_.groups, width = padded_w_, ow = p_.ow, kernel_h = p_.window.kernel_h,
+            kernel_w = p_.window.kernel_w, stride = p_.window.stride_w, dilation = p_.window.dilation_w;
+  const auto factor = static_cast<uint32_t>(correction_);
+  if (factor == 0) {
+    std::fill_n(out, size_t{1} * groups * ow, 0);
     return;
   }
-  for (int g = 0; g < p_.groups; ++g, out += p_.ow) {
-    std::fill_n(columns, padded_w_, 0);
-    for (int ky = 0; ky < w.kernel_h; ++ky) {
-      const auto* sums = reinterpret_cast<const int32_t*>(rows[ky] + sums_at_) + size_t{1} * g * padded_w_;
-      for (int x = 0; x < padded_w_; ++x) columns[x] += sums[x];
+  for (int g = 0; g < groups; ++g, out += ow) {
+    std::fill_n(columns, width, 0);
+    for (int ky = 0; ky < kernel_h; ++ky) {
+      const auto* sums = reinterpret_cast<const int32_t*>(rows[ky] + sums_at_) + size_t{1} * g * width;
+      for (int x = 0; x < width; ++x) columns[x] += sums[x];
     }
-    // Columns first: loops over neighbouring pixels are vectorised.
-    std::fill_n(out, p_.ow, 0);
-    for (int kx = 0; kx < w.kernel_w; ++kx) {
-      const int32_t* column = columns + kx * w.dilation_w;
-      if (w.stride_w == 1) {
-        for (int x = 0; x < p_.ow; ++x) out[x] += column[x];
+    std::fill_n(out, ow, 0);
+    for (int kx = 0; kx < kernel_w; ++kx) {
+      const int32_t* column = columns + kx * dilation;
+      if (stride == 1) {
+        for (int x = 0; x < ow; ++x) out[x] += column[x];
       } else {
-        for (int x = 0; x < p_.ow; ++x) out[x] += column[x * w.stride_w];
+        for (int x = 0; x < ow; ++x) out[x] += column[x * stride];
       }
     }
-    for (int x = 0; x < p_.ow; ++x) {
-      out[x] = static_cast<int32_t>(static_cast<uint32_t>(out[x]) * static_cast<uint32_t>(correction_));
-    }
+    for (int x = 0; x < ow; ++x) out[x] = static_cast<int32_t>(static_cast<uint32_t>(out[x]) * factor);
   }
 }
 

@@ -85,8 +85,9 @@ HWY_INLINE ByteVector count_bits(WordVector words) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
 // Counting the bits of bytes takes shuffles, many more steps than adding three words bit by bit into a sum
-// and a carry (Harley and Seal), so eight words become one before bits are counted.
-constexpr int kTilePixels = HWY_TARGET == HWY_AVX2 ? 1 : 2, kTileBlocks = 2;
+// and a carry (Harley and Seal), so eight words become one before bits are counted. That takes the registers
+// of more pixels, and instructions enough to hide the loads that more pixels would share.
+constexpr int kTilePixels = 1, kTileBlocks = 2;
 constexpr Differing kCountsDiffering = Differing::kPairs;
 
 // The sums of 8 * eights + ones over the bytes of each word.
@@ -141,80 +142,77 @@ struct Digits {
 };
 
 // The first kCount words, fewer than 8.
-template <bool kDiffering, int kCount, int kPixels, int kBlocks>
-HWY_INLINE void first_words(const BitplaneRow& a, const PlanePair& pair, Digits (&digits)[kPixels][kBlocks]) {
-  for (int p = 0; p < kPixels; ++p) {
-    for (int r = 0; r < kBlocks; ++r) {
-      Digits& digit = digits[p][r];
-      digit.ones = digit.twos = digit.fours = hn::Zero(Words());
-      if constexpr (kCount % 2 == 1) digit.ones = hn::And(weight_word(pair, r, 0), pixel_word(a, pair, p, 0));
-      for (int i = kCount % 2; i < kCount; i += 2) {
-        WordVector carry;
-        add_words<kDiffering>(digit.ones, weight_word(pair, r, i), weight_word(pair, r, i + 1),
-                              pixel_word(a, pair, p, i), pixel_word(a, pair, p, i + 1), carry);
-        digit.fours = hn::Xor(digit.fours, hn::And(digit.twos, carry));
-        digit.twos = hn::Xor(digit.twos, carry);
-      }
+template <bool kDiffering, int kCount, int kBlocks>
+HWY_INLINE void first_words(const BitplaneRow& a, const PlanePair& pair, Digits (&digits)[kBlocks]) {
+  for (int r = 0; r < kBlocks; ++r) {
+    Digits& digit = digits[r];
+    digit.ones = digit.twos = digit.fours = hn::Zero(Words());
+    if constexpr (kCount % 2 == 1) digit.ones = hn::And(weight_word(pair, r, 0), pixel_word(a, pair, 0, 0));
+    for (int i = kCount % 2; i < kCount; i += 2) {
+      WordVector carry;
+      add_words<kDiffering>(digit.ones, weight_word(pair, r, i), weight_word(pair, r, i + 1),
+                            pixel_word(a, pair, 0, i), pixel_word(a, pair, 0, i + 1), carry);
+      digit.fours = hn::Xor(digit.fours, hn::And(digit.twos, carry));
+      digit.twos = hn::Xor(digit.twos, carry);
     }
   }
 }
 
-template <bool kDiffering, int kCount = 7, int kPixels, int kBlocks>
+template <bool kDiffering, int kCount = 7, int kBlocks>
 HWY_INLINE void first_words(const BitplaneRow& a, const PlanePair& pair, int count,
-                            Digits (&digits)[kPixels][kBlocks]) {
+                            Digits (&digits)[kBlocks]) {
   if constexpr (kCount > 0) {
     if (count < kCount) return first_words<kDiffering, kCount - 1>(a, pair, count, digits);
   }
   if constexpr (!kDiffering || kCount % 2 == 0) first_words<kDiffering, kCount>(a, pair, digits);
 }
 
-template <bool kDiffering, int kPixels, int kBlocks>
-HWY_INLINE void add_bits(const BitplaneRow& a, const PlanePair& pair, WordVector (&acc)[kPixels][kBlocks]) {
+// Words [at, at + 4): ones and twos take what is less than four.
+template <bool kDiffering, int kBlocks>
+HWY_INLINE void four_words(const BitplaneRow& a, const PlanePair& pair, int at, Digits (&digits)[kBlocks],
+                           WordVector (&carries)[kBlocks]) {
+  const WordVector v0 = pixel_word(a, pair, 0, at), v1 = pixel_word(a, pair, 0, at + 1),
+                   v2 = pixel_word(a, pair, 0, at + 2), v3 = pixel_word(a, pair, 0, at + 3);
+  for (int r = 0; r < kBlocks; ++r) {
+    WordVector carry0, carry1;
+    add_words<kDiffering>(digits[r].ones, weight_word(pair, r, at), weight_word(pair, r, at + 1), v0, v1,
+                          carry0);
+    add_words<kDiffering>(digits[r].ones, weight_word(pair, r, at + 2), weight_word(pair, r, at + 3), v2, v3,
+                          carry1);
+    full_add(digits[r].twos, carry0, carry1, carries[r]);
+  }
+}
+
+// acc[0][r] += number of common or differing bits of the weights of block r and the pixel, in one pair of
+// planes. Byte counters are widened before 8 more could overflow them.
+template <bool kDiffering, int kBlocks>
+HWY_INLINE void add_bits(const BitplaneRow& a, const PlanePair& pair, WordVector (&acc)[1][kBlocks]) {
   constexpr int kMaxSteps = 255 / 8;
-  Digits digits[kPixels][kBlocks];
+  Digits digits[kBlocks];
   int i = a.word_count % 8;
   first_words<kDiffering>(a, pair, i, digits);
   do {
     const int last = std::min(i + 8 * kMaxSteps, a.word_count);
-    ByteVector eights[kPixels][kBlocks];
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) eights[p][r] = hn::Zero(Bytes());
-    }
+    ByteVector eights[kBlocks];
+    for (int r = 0; r < kBlocks; ++r) eights[r] = hn::Zero(Bytes());
     for (; i < last; i += 8) {
-      for (int p = 0; p < kPixels; ++p) {
-        WordVector carries[2][kBlocks];
-        for (int half = 0; half < 2; ++half) {
-          const int at = i + 4 * half;
-          const WordVector v0 = pixel_word(a, pair, p, at), v1 = pixel_word(a, pair, p, at + 1),
-                           v2 = pixel_word(a, pair, p, at + 2), v3 = pixel_word(a, pair, p, at + 3);
-          for (int r = 0; r < kBlocks; ++r) {
-            Digits& digit = digits[p][r];
-            WordVector carry0, carry1;
-            add_words<kDiffering>(digit.ones, weight_word(pair, r, at), weight_word(pair, r, at + 1), v0, v1,
-                                  carry0);
-            add_words<kDiffering>(digit.ones, weight_word(pair, r, at + 2), weight_word(pair, r, at + 3), v2,
-                                  v3, carry1);
-            full_add(digit.twos, carry0, carry1, carries[half][r]);
-          }
-        }
-        for (int r = 0; r < kBlocks; ++r) {
-          WordVector carry;
-          full_add(digits[p][r].fours, carries[0][r], carries[1][r], carry);
-          eights[p][r] = hn::Add(eights[p][r], count_bits(carry));
-        }
+      WordVector carries0[kBlocks], carries1[kBlocks];
+      four_words<kDiffering>(a, pair, i, digits, carries0);
+      four_words<kDiffering>(a, pair, i + 4, digits, carries1);
+      for (int r = 0; r < kBlocks; ++r) {
+        WordVector carry;
+        full_add(digits[r].fours, carries0[r], carries1[r], carry);
+        eights[r] = hn::Add(eights[r], count_bits(carry));
       }
     }
-    const bool done = i == a.word_count;
-    for (int p = 0; p < kPixels; ++p) {
-      for (int r = 0; r < kBlocks; ++r) {
-        ByteVector ones = hn::Zero(Bytes());
-        if (done) {
-          const ByteVector fours = count_bits(digits[p][r].fours);
-          const ByteVector twos = hn::Add(count_bits(digits[p][r].twos), hn::Add(fours, fours));
-          ones = hn::Add(count_bits(digits[p][r].ones), hn::Add(twos, twos));
-        }
-        acc[p][r] = hn::Add(acc[p][r], sum_bytes_of_words(eights[p][r], ones));
+    for (int r = 0; r < kBlocks; ++r) {
+      ByteVector ones = hn::Zero(Bytes());
+      if (i == a.word_count) {
+        const ByteVector fours = count_bits(digits[r].fours);
+        const ByteVector twos = hn::Add(count_bits(digits[r].twos), hn::Add(fours, fours));
+        ones = hn::Add(count_bits(digits[r].ones), hn::Add(twos, twos));
       }
+      acc[0][r] = hn::Add(acc[0][r], sum_bytes_of_words(eights[r], ones));
     }
   } while (i < a.word_count);
 }
@@ -274,14 +272,17 @@ HWY_INLINE void store_channels(WordVector y, int32_t* out, int channels) {
 // Pixels [x, x + kPixels) and blocks [0, kBlocks). Planes are taken in order of falling weight 2^s, the
 // running sum doubled in between, so that one accumulator per output suffices.
 template <bool kDiffering, int kPixels, int kBlocks>
-HWY_NOINLINE void tile(const BitplaneRow& a, int x) {
+HWY_INLINE void tile(const BitplaneRow& a, int x) {
   const Words d;
   const hn::RebindToSigned<Words> di;
   const size_t lanes = hn::Lanes(d);
   const size_t plane_stride = a.word_count * lanes, block_stride = plane_stride * a.w_bits;
   const size_t offset = a.offset_bytes + x * a.pixel_stride_bytes;
   WordVector acc[kPixels][kBlocks];
+  // Not a loop, which GCC would turn into a call of memset.
+#pragma GCC unroll 8
   for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 8
     for (int r = 0; r < kBlocks; ++r) acc[p][r] = hn::Zero(d);
   }
   for (int s = a.w_bits + a.a_bits - 2; s >= 0; --s) {
@@ -312,7 +313,7 @@ HWY_NOINLINE void tile(const BitplaneRow& a, int x) {
 
 // Tiles of tile_pixels; the last one ends with the row, computing some pixels again rather than fewer.
 template <bool kDiffering, int kPixels, int kBlocks>
-HWY_INLINE void all_pixels(const BitplaneRow& a) {
+HWY_NOINLINE void all_pixels(const BitplaneRow& a) {
   if constexpr (kPixels > 1) {
     if (a.tile_pixels < kPixels) return all_pixels<kDiffering, kPixels - 1, kBlocks>(a);
   }
