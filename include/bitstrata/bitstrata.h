@@ -1,31 +1,33 @@
 /*
- * libbitstrata: runs packed networks (model.bst) on a CPU. This is the whole C interface; bitstrata.hpp wraps
- * it for C++.
+ * libbitstrata: runs packed networks (model.bst) on a CPU. This is the whole C interface;
+ * bitstrata.hpp wraps it for C++.
  *
  * Conventions
  *
- *  1. Handles. bitstrata_model and bitstrata_session are opaque. What a function creates, the caller frees
- * with the matching _free function, which accepts NULL. A session keeps what it needs of its model: free them
- * in any order.
+ *  1. Handles. bitstrata_model and bitstrata_session are opaque. What a function creates, the caller
+ *     frees with the matching _free function, which accepts NULL. A session keeps what it needs of its
+ *     model: free them in any order.
  *  2. Errors. Every function that can fail returns a bitstrata_status; 0 is success. After a failure
  *     bitstrata_last_error() returns a message for this thread: one line that says what, where, what was
- * found, what was expected. A function that fails leaves its results untouched, but sets the handle it was to
- * create to NULL. Nothing is printed, the process is never ended, no exception leaves the library.
+ *     found, what was expected. A function that fails leaves its results untouched, but sets the handle
+ *     it was to create to NULL. Nothing is printed, the process is never ended, no exception leaves the
+ *     library.
  *  3. Arguments are checked: null pointers, sizes, indices, names. What cannot be checked: that a pointer
- * that is not null points to as many elements as the call says, and that a handle is alive.
+ *     that is not null points to as many elements as the call says, and that a handle is alive.
  *  4. Threads. A model is immutable: any number of threads may use it at once, and make sessions of it. A
- * session is used by one thread at a time. To run networks side by side, give each thread its own session of
- * the same model.
- *  5. Strings are UTF-8, end with a zero and never NULL. Those that a function hands out live as long as the
- * model they come from; those of functions without a model live for ever, except bitstrata_last_error()'s.
- *  6. Structs begin with struct_size, by which they may grow in later versions: set every struct by its _INIT
- * macro first.
- *  7. Tensors are float32 in row-major order, the image index outermost: [n, C, H, W] for pictures, without
- * gaps. An image's dims are those of bitstrata_tensor_info. Pixels must already be normalised: (pixel / 255 -
- * mean) / std, see bitstrata_model_normalization.
+ *     session is used by one thread at a time. To run networks side by side, give each thread its own
+ *     session of the same model.
+ *  5. Strings are UTF-8, end with a zero and never NULL. Those that a function hands out live as long as
+ *     the model they come from; those of functions without a model live for ever, except
+ *     bitstrata_last_error()'s.
+ *  6. Structs begin with struct_size, by which they may grow in later versions: set every struct by its
+ *     _INIT macro first.
+ *  7. Tensors are float32 in row-major order, the image index outermost: [n, C, H, W] for pictures,
+ *     without gaps. An image's dims are those of bitstrata_tensor_info. Pixels must already be
+ *     normalised: (pixel / 255 - mean) / std, see bitstrata_model_normalization.
  *  8. Sizes are in elements unless the name says _bytes. Bits of a float32 tensor are 32.
  *  9. Versions. docs/versioning.md: the SONAME changes when a program must be compiled anew; names and
- * numbers are only added.
+ *     numbers are only added.
  */
 #ifndef BITSTRATA_BITSTRATA_H
 #define BITSTRATA_BITSTRATA_H
@@ -50,12 +52,11 @@ extern "C" {
 typedef enum bitstrata_status {
   BITSTRATA_OK = 0,
   BITSTRATA_INVALID_ARGUMENT = 1, /* a null pointer, an unknown name, a number out of range */
-  BITSTRATA_UNSUPPORTED =
-      2, /* a valid request that this machine or version cannot serve, as for too large a batch */
-  BITSTRATA_CORRUPT_FILE = 3, /* a file's bytes contradict its format */
-  BITSTRATA_IO = 4,           /* the operating system refused */
-  BITSTRATA_NOT_FOUND = 5,    /* an index or name that does not exist */
-  BITSTRATA_BAD_INPUT = 6,    /* readable input of the wrong kind or size, a wrong batch */
+  BITSTRATA_UNSUPPORTED = 2,      /* valid, but more than this machine or version can, as too large a batch */
+  BITSTRATA_CORRUPT_FILE = 3,     /* a file's bytes contradict its format */
+  BITSTRATA_IO = 4,               /* the operating system refused */
+  BITSTRATA_NOT_FOUND = 5,        /* an index or name that does not exist */
+  BITSTRATA_BAD_INPUT = 6,        /* readable input of the wrong kind or size, a wrong batch */
   BITSTRATA_OUT_OF_MEMORY = 7,
   BITSTRATA_INTERNAL = 8 /* a bug in the library */
 } bitstrata_status;
