@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "compile/choices.h"
 #include "core/error.h"
 #include "plan/scheme.h"
 #include "program/function.h"
@@ -23,9 +24,6 @@ using program::Op;
 using program::Step;
 using program::StepKind;
 using program::TensorId;
-
-/// The form in which a consumer wants a value: codes of a type, or float32.
-using Form = std::optional<quant::CodeType>;
 
 /// Per-channel factor and shift collected in float64 before they are rounded once.
 struct ChannelAffine {
@@ -66,8 +64,8 @@ std::vector<float> rounded(const std::vector<double>& values) { return {values.b
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, const plan::Plan& plan, const Quantizers& quantizers)
-      : graph_(graph), plan_(plan), quantizers_(quantizers), scheme_(plan::derive_scheme(graph)), wanted_(graph.values.size()),
+  Lowering(const Graph& graph, const Choices& choices)
+      : graph_(graph), choices_(choices), scheme_(plan::derive_scheme(graph)), wanted_(graph.values.size()),
         made_(graph.values.size()), next_(graph.nodes.size(), -1) {
     for (const Node& n : graph.nodes) names_.insert(n.name);
   }
@@ -98,28 +96,6 @@ class Lowering {
     }
   }
 
-  Form form_of_edge(const Node& n, EdgeRole role, ValueId v) const {
-    if (role == EdgeRole::kLayerInput) {
-      const plan::LayerPlan& layer = *plan_.find_layer(n.name);
-      if (layer.is_float()) return std::nullopt;
-      const auto found = quantizers_.layers.find(n.name);
-      if (found == quantizers_.layers.end() || found->second.input.bits != layer.activation_bits) {
-        fail(ErrorCode::kBadInput, "layer '{}': its input quantizer is missing or has other bits than the plan's {}", printable(n.name), layer.activation_bits);
-      }
-      return found->second.input;
-    }
-    if (role == EdgeRole::kStream) {
-      const plan::StreamPlan& stream = *plan_.find_stream(value(v).name);
-      if (stream.bits == 0) return std::nullopt;
-      const auto found = quantizers_.streams.find(stream.value);
-      if (found == quantizers_.streams.end() || found->second.bits != stream.bits) {
-        fail(ErrorCode::kBadInput, "stream '{}': its quantizer is missing or has other bits than the plan's {}", printable(stream.value), stream.bits);
-      }
-      return found->second;
-    }
-    return std::nullopt;
-  }
-
   void want(ValueId v, const Form& form) {
     auto& forms = wanted_[static_cast<size_t>(v)];
     if (std::find(forms.begin(), forms.end(), form) == forms.end()) forms.push_back(form);
@@ -137,11 +113,15 @@ class Lowering {
       for (size_t k = 0; k < n.inputs.size(); ++k) {
         const EdgeRole role = scheme_.roles[i][k];
         if (role == EdgeRole::kRunning) continue;
+        if (const auto* quantize = std::get_if<graph::Quantize>(&n.kind)) {
+          want(n.inputs[k], quantize->code);
+          continue;
+        }
         if (role == EdgeRole::kThrough) {
           const auto forms = wanted_[static_cast<size_t>(n.output)];
           for (const Form& form : forms) want(n.inputs[k], form);
         } else {
-          want(n.inputs[k], form_of_edge(n, role, n.inputs[k]));
+          want(n.inputs[k], choices_.form_of_edge(n, role, n.inputs[k]));
         }
       }
     }
@@ -198,6 +178,10 @@ class Lowering {
       emit_movement(node(n));
       return;
     }
+    if (const auto* quantize = std::get_if<graph::Quantize>(&node(n).kind)) {
+      emit_quantize(node(n), quantize->code);
+      return;
+    }
     // An op is emitted where its chain ends, so that all of its operands exist.
     const bool ends_chain = next_[static_cast<size_t>(n)] < 0;
     if (ends_chain && !wanted_[static_cast<size_t>(node(n).output)].empty()) emit_op(n);
@@ -211,6 +195,21 @@ class Lowering {
       op.outputs.push_back(add_tensor(n.output, forms[i]));
       out_.ops.push_back(std::move(op));
     }
+  }
+
+  /// The codes are made where the input is; what wants the values in another form gets them from the codes.
+  void emit_quantize(const Node& n, const quant::CodeType& code) {
+    const auto& forms = wanted_[static_cast<size_t>(n.output)];
+    if (forms.empty()) return;
+    const TensorId codes = tensor(n.inputs[0], code);
+    made_[static_cast<size_t>(n.output)].emplace_back(code, codes);
+    Op op{{}, program::Elementwise{}, {codes}, {}, {}};
+    for (const Form& form : forms) {
+      if (form != Form(code)) op.outputs.push_back(add_tensor(n.output, form));
+    }
+    if (op.outputs.empty()) return;
+    op.name = n.name;
+    out_.ops.push_back(std::move(op));
   }
 
   static program::Kind movement_kind(const Node& n) {
@@ -263,18 +262,17 @@ class Lowering {
     for (const Form& form : wanted_[static_cast<size_t>(result)]) {
       if (stores_codes || !form) op.outputs.push_back(add_tensor(result, form));
     }
-    drop_implied_relu(op);
+    drop_implied_clips(op);
     out_.ops.push_back(std::move(op));
     if (!stores_codes) store_codes(result, node(tail).name);
   }
 
-  TensorId layer_input(const Node& head) { return tensor(head.inputs[0], form_of_edge(head, EdgeRole::kLayerInput, head.inputs[0])); }
+  TensorId layer_input(const Node& head) { return tensor(head.inputs[0], choices_.form_of_edge(head, EdgeRole::kLayerInput, head.inputs[0])); }
 
   /// Fills weights, mul and add of a program::Conv or program::Linear; returns how many chain nodes it folded.
   template <typename Layer>
   size_t lower_layer(const std::vector<NodeId>& chain, const std::vector<float>& weights, const std::vector<float>& bias, Layer& layer) {
     const Node& head = node(chain.front());
-    const plan::LayerPlan& plan = *plan_.find_layer(head.name);
     const int oc = channels_of(layer);
     std::vector<double> gain(static_cast<size_t>(oc), 1.0), shift(static_cast<size_t>(oc), 0.0);
     std::copy(bias.begin(), bias.end(), shift.begin());
@@ -291,16 +289,16 @@ class Lowering {
       }
       ++folded;
     }
-    if (plan.is_float()) {
+    const auto quantized = choices_.weights_of(head);
+    if (!quantized) {
       std::vector<float> scaled(weights.size());
       const size_t row = weights.size() / static_cast<size_t>(oc);
       for (size_t i = 0; i < weights.size(); ++i) scaled[i] = static_cast<float>(weights[i] * gain[i / row]);
       layer.weights = program::FloatWeights{std::move(scaled)};
     } else {
-      const LayerQuantizer& quantizer = quantizers_.layers.at(head.name);
-      const quant::QuantizedWeights q = quant::quantize_weights(plan.policy, plan.weight_bits, weights, oc, quantizer.weight_params);
-      layer.weights = program::CodeWeights{q.bits, q.grid, quant::pack_codes(q.codes, q.bits)};
-      for (size_t o = 0; o < gain.size(); ++o) gain[o] *= static_cast<double>(q.scale[o]) * quantizer.input.scale;
+      const float input_scale = choices_.form_of_edge(head, EdgeRole::kLayerInput, head.inputs[0])->scale;
+      layer.weights = program::CodeWeights{quantized->bits, quantized->grid, quant::pack_codes(quantized->codes, quantized->bits)};
+      for (size_t o = 0; o < gain.size(); ++o) gain[o] *= static_cast<double>(quantized->scale[o]) * input_scale;
       layer.mul = rounded(gain);
     }
     layer.add = rounded(shift);
@@ -314,7 +312,7 @@ class Lowering {
   void lower_head(const Node& n, Op& op) {
     const auto stream = [&](size_t i) {
       const NodeId id = static_cast<NodeId>(&n - graph_.nodes.data());
-      return tensor(n.inputs[i], form_of_edge(n, scheme_.role(id, i), n.inputs[i]));
+      return tensor(n.inputs[i], choices_.form_of_edge(n, scheme_.role(id, i), n.inputs[i]));
     };
     if (const auto* activation = std::get_if<graph::Activation>(&n.kind); activation && activation->step.kind == StepKind::kFunction) {
       op.inputs = {stream(0)};
@@ -377,7 +375,7 @@ class Lowering {
     const size_t other = 1 - static_cast<size_t>(running);
     const NodeId id = static_cast<NodeId>(&n - graph_.nodes.data());
     Step step;
-    step.operand = tensor(n.inputs[other], form_of_edge(n, scheme_.role(id, other), n.inputs[other]));
+    step.operand = tensor(n.inputs[other], choices_.form_of_edge(n, scheme_.role(id, other), n.inputs[other]));
     switch (binary.kind) {
       case graph::Binary::Kind::kAdd: step.kind = StepKind::kAdd; break;
       case graph::Binary::Kind::kMultiply: step.kind = StepKind::kMultiply; break;
@@ -396,21 +394,19 @@ class Lowering {
     steps.push_back(std::move(step));
   }
 
-  /// Codes with zero = 0 clamp at 0 themselves.
-  void drop_implied_relu(Op& op) const {
-    if (op.steps.empty()) return;
-    const Step& last = op.steps.back();
-    if (last.kind != StepKind::kClip || last.a != 0 || last.b != std::numeric_limits<float>::infinity()) return;
-    for (TensorId id : op.outputs) {
-      const Form& form = out_.tensors[static_cast<size_t>(id)].code;
-      if (!form || form->zero != 0) return;
-    }
-    op.steps.pop_back();
+  /// Codes clamp at their lowest and highest value themselves.
+  void drop_implied_clips(Op& op) const {
+    const auto is_implied = [&](const Step& step) {
+      return step.kind == StepKind::kClip && std::ranges::all_of(op.outputs, [&](TensorId id) {
+               const Form& form = out_.tensors[static_cast<size_t>(id)].code;
+               return form && quant::quantize(step.a, *form) == 0 && quant::quantize(step.b, *form) == form->max_code();
+             });
+    };
+    while (!op.steps.empty() && is_implied(op.steps.back())) op.steps.pop_back();
   }
 
   const Graph& graph_;
-  const plan::Plan& plan_;
-  const Quantizers& quantizers_;
+  const Choices& choices_;
   plan::Scheme scheme_;
   std::vector<std::vector<Form>> wanted_;
   std::vector<std::vector<std::pair<Form, TensorId>>> made_;
@@ -422,12 +418,20 @@ class Lowering {
 }  // namespace
 
 program::Program lower(const Graph& graph, const plan::Plan& plan, const Quantizers& quantizers) {
+  if (graph::has_quantizers(graph)) {
+    fail(ErrorCode::kBadInput, "network '{}' has quantizers of its own, expected a float network", printable(graph.name));
+  }
   plan::check_plan(graph, plan);
-  return Lowering(graph, plan, quantizers).run();
+  return Lowering(graph, PlannedChoices(graph, plan, quantizers)).run();
 }
 
 program::Program lower_float(const Graph& graph) {
   return lower(graph, plan::uniform_plan(graph, 0, 0, quant::Policy::kLsq, false), {});
+}
+
+QuantizedLowering lower_quantized(const Graph& graph) {
+  const OwnChoices choices(graph);
+  return {Lowering(graph, choices).run(), choices.float_layers()};
 }
 
 }  // namespace bitstrata::compile

@@ -41,9 +41,12 @@ std::string describe_parameters(const Kind& kind) {
           [](const Conv& k) {
             std::string text = fmt::format("{} oc {}", describe_window(k.window), k.oc);
             if (k.groups != 1) text += fmt::format(" groups {}", k.groups);
-            return text + (k.bias.empty() ? "" : " bias");
+            return text + (k.bias.empty() ? "" : " bias") + (k.integers ? " integers" : "");
           },
-          [](const Linear& k) { return fmt::format("out {}{}", k.out, k.bias.empty() ? "" : " bias"); },
+          [](const Linear& k) {
+            return fmt::format("out {}{}{}", k.out, k.bias.empty() ? "" : " bias",
+                               k.integers ? " integers" : "");
+          },
           [](const BatchNorm&) { return std::string(); },
           [](const Affine& k) { return fmt::format("mul {} add {}", k.mul.size(), k.add.size()); },
           [](const Activation& k) { return describe_step(k.step); },
@@ -68,6 +71,9 @@ std::string describe_parameters(const Kind& kind) {
           [](const program::Reshape&) { return std::string(); },
           [](const program::Gather& k) {
             return fmt::format("axis {} indices {}", k.axis, fmt::join(k.indices, ","));
+          },
+          [](const Quantize& k) {
+            return fmt::format("bits {} zero {} scale {}", k.code.bits, k.code.zero, k.code.scale);
           },
       },
       kind);

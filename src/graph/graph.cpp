@@ -166,6 +166,7 @@ std::string kind_name(const Kind& kind) {
                         [](const program::Transpose&) { return "transpose"; },
                         [](const program::Reshape&) { return "reshape"; },
                         [](const program::Gather&) { return "gather"; },
+                        [](const Quantize&) { return "quantize"; },
                     },
                     kind);
 }

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "program/program.h"
+#include "quant/code_type.h"
 
 /// The float network between import and compile: small, typed, normalised. Import makes it, training changes
 /// its parameters, compile lowers it to a program::Program. Every value is per image (the batch dimension is
@@ -16,18 +18,27 @@ using ValueId = int;
 using NodeId = int;
 using program::Dims;
 
+/// Weights of a network that was quantized elsewhere: weights[o][i] = scale[o] * values[o][i], rounded to
+/// float32.
+struct ScaledIntegers {
+  std::vector<int32_t> values;  ///< as many as the float weights
+  std::vector<float> scale;     ///< one per output channel, > 0
+};
+
 /// Convolution; weights [oc, ic / groups, kh, kw] row-major, bias [oc] or empty.
 struct Conv {
   program::Window window;
   int groups = 1;
   int oc = 0;
   std::vector<float> weights, bias;
+  std::optional<ScaledIntegers> integers = std::nullopt;
 };
 
 /// y = x W^T + b over the last dimension; weights [out, in] row-major, bias [out] or empty.
 struct Linear {
   int out = 0;
   std::vector<float> weights, bias;
+  std::optional<ScaledIntegers> integers = std::nullopt;
 };
 
 /// Batch normalisation over the first dim: (x - mean) / sqrt(variance + epsilon) * gamma + beta; vectors
@@ -53,10 +64,15 @@ struct Binary {
   enum class Kind { kAdd, kSubtract, kMultiply, kDivide } kind = Kind::kAdd;
 };
 
-using Kind =
-    std::variant<Conv, Linear, BatchNorm, Affine, Activation, Binary, program::AveragePool,
-                 program::ReduceMean, program::Softmax, program::MatMul, program::MaxPool, program::Concat,
-                 program::Slice, program::Pad, program::Transpose, program::Reshape, program::Gather>;
+/// A quantizer that the network brought along: y is the value of the code of `code` that x is stored as.
+struct Quantize {
+  quant::CodeType code;
+};
+
+using Kind = std::variant<Conv, Linear, BatchNorm, Affine, Activation, Binary, program::AveragePool,
+                          program::ReduceMean, program::Softmax, program::MatMul, program::MaxPool,
+                          program::Concat, program::Slice, program::Pad, program::Transpose, program::Reshape,
+                          program::Gather, Quantize>;
 
 /// An activation, or a constant when `data` is not empty (float32, row-major over dims).
 struct Value {
@@ -90,6 +106,15 @@ std::string kind_name(const Kind& kind);
 /// True for nodes that only move elements (max pool counts: it commutes with monotone rounding).
 bool is_data_movement(const Kind& kind) noexcept;
 
+/// True when the network was quantized elsewhere: it has Quantize nodes or layers with integers.
+bool has_quantizers(const Graph& graph) noexcept;
+
+/// The code type that all elements of `node`'s output are values of, from those of its inputs: the type of a
+/// Quantize; behind data movement the inputs' type, or, for Concat, the narrowest one that holds inputs of
+/// one scale. Empty for float32 values.
+std::optional<quant::CodeType> carried_code(const Node& node,
+                                            const std::vector<std::optional<quant::CodeType>>& inputs);
+
 /// Node that produces `value`, or -1 for the graph input and constants.
 NodeId producer(const Graph& graph, ValueId value);
 
@@ -114,7 +139,7 @@ bool is_nonnegative(const Graph& graph, ValueId value);
 int64_t macs(const Graph& graph, const Node& node);
 
 /// Folds every BatchNorm (and per-channel Affine) that directly follows a Conv or Linear with no other
-/// consumer into that layer's weights and bias.
+/// consumer into that layer's weights and bias; layers with integers keep theirs.
 void fold_batch_norms(Graph& graph);
 
 /// Moves every zero Pad of height and width that only convolutions read into their windows.

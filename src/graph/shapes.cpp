@@ -187,6 +187,8 @@ class Inference {
     return out;
   }
 
+  Dims operator()(const Quantize&) const { return dims(0); }
+
   template <typename... Args>
   [[noreturn]] void bad(fmt::format_string<Args...> pattern, Args&&... args) const {
     fail(ErrorCode::kBadInput, "node '{}' ({}): {}", printable(node_.name), kind_name(node_.kind),

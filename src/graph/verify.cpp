@@ -45,13 +45,36 @@ void check_finite(const Node& node, std::initializer_list<const std::vector<floa
   }
 }
 
+void check_integers(const Node& node, const std::optional<ScaledIntegers>& integers, size_t weights,
+                    int channels) {
+  if (!integers) return;
+  const auto is_scale = [](float s) { return s > 0 && std::isfinite(s); };
+  if (integers->values.size() != weights || integers->scale.size() != static_cast<size_t>(channels) ||
+      !std::all_of(integers->scale.begin(), integers->scale.end(), is_scale)) {
+    fail(ErrorCode::kBadInput, "node '{}' ({}): {} integers and {} scales, expected {} and {} above 0",
+         printable(node.name), kind_name(node.kind), integers->values.size(), integers->scale.size(), weights,
+         channels);
+  }
+}
+
+void check_code(const Node& node, const quant::CodeType& code) {
+  const bool fits = code.bits >= 1 && code.bits <= 8 && code.zero <= 0 && code.zero >= -code.max_code() &&
+                    code.scale > 0 && std::isfinite(code.scale) && std::isfinite(code.inverse_scale());
+  if (!fits) {
+    fail(ErrorCode::kBadInput, "node '{}' (quantize): bits {}, zero {}, scale {}, which is no code type",
+         printable(node.name), code.bits, code.zero, code.scale);
+  }
+}
+
 void check_parameters(const Node& node) {
   std::visit(Overloaded{
                  [&](const Conv& k) {
                    check_finite(node, {&k.weights, &k.bias});
+                   check_integers(node, k.integers, k.weights.size(), k.oc);
                  },
                  [&](const Linear& k) {
                    check_finite(node, {&k.weights, &k.bias});
+                   check_integers(node, k.integers, k.weights.size(), k.out);
                  },
                  [&](const BatchNorm& k) {
                    check_finite(node, {&k.gamma, &k.beta, &k.mean, &k.variance});
@@ -67,6 +90,7 @@ void check_parameters(const Node& node) {
                    check_finite(node, {&k.mul, &k.add});
                  },
                  [&](const Activation& k) { check_finite(node, {&k.step.mul}); },
+                 [&](const Quantize& k) { check_code(node, k.code); },
                  [](const auto&) {},
              },
              node.kind);

@@ -1,5 +1,6 @@
 #include "onnx/builder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "graph/shapes.h"
@@ -38,6 +39,12 @@ ValueId Builder::activation(const NodeView& node, size_t input) {
   if (o.is_constant())
     node.unsupported("input {} ('{}') is a constant, supported is an activation", input,
                      printable(node.input_name(input)));
+  if (o.integers) {
+    node.unsupported(
+        "input {} ('{}') holds the integers of a QuantizeLinear, supported on those are Clip and "
+        "DequantizeLinear",
+        input, printable(node.input_name(input)));
+  }
   return o.value;
 }
 
@@ -68,6 +75,34 @@ float Builder::scalar(const NodeView& node, size_t input) {
   if (!tensor.is_float || tensor.elems() != 1)
     node.bad("input {} has {} elements, expected one floating-point number", input, tensor.elems());
   return tensor.floats[0];
+}
+
+std::optional<graph::ScaledIntegers> Builder::integers_of(const NodeView& node, size_t input,
+                                                          size_t channel_axis) {
+  const Tensor& tensor = constant(node, input);
+  if (!tensor.grid || tensor.floats.empty()) return std::nullopt;
+  budget.take(tensor.elems(), node.where());
+  const auto channels = static_cast<size_t>(tensor.dims[channel_axis]);
+  size_t inner = 1;
+  for (size_t i = channel_axis + 1; i < tensor.dims.size(); ++i) inner *= static_cast<size_t>(tensor.dims[i]);
+  graph::ScaledIntegers integers{tensor.grid->integers, std::vector<float>(channels)};
+  const std::vector<float>& scales = tensor.grid->scales;
+  for (size_t c = 0; c < channels; ++c) integers.scale[c] = scales[c * inner];
+  for (size_t i = 0; i < scales.size(); ++i) {
+    if (scales[i] != integers.scale[i / inner % channels]) return std::nullopt;
+  }
+  return integers;
+}
+
+const graph::Node* Builder::producer(ValueId value) const {
+  // Nodes are appended together with their outputs, so those rise.
+  const auto found = std::ranges::lower_bound(graph.nodes, value, {}, &graph::Node::output);
+  return found != graph.nodes.end() && found->output == value ? &*found : nullptr;
+}
+
+const std::optional<quant::CodeType>& Builder::code_of(ValueId value) {
+  codes_.resize(graph.values.size());
+  return codes_[static_cast<size_t>(value)];
 }
 
 Dims Builder::full_dims(ValueId value) const {
@@ -104,6 +139,9 @@ ValueId Builder::emit(const NodeView& node, graph::Kind kind, std::vector<ValueI
     node.unsupported("output of {} dims behind the batch, supported are up to {}",
                      graph.values[output].dims.size(), kMaxRank);
   }
+  std::vector<std::optional<quant::CodeType>> codes;
+  for (ValueId v : added.inputs) codes.push_back(code_of(v));
+  codes_[static_cast<size_t>(output)] = graph::carried_code(added, codes);
   graph.nodes.push_back(std::move(added));
   return output;
 }

@@ -17,10 +17,19 @@ namespace bitstrata::onnx {
 using graph::Dims;
 using graph::ValueId;
 
+/// An activation between QuantizeLinear and DequantizeLinear: rint(source / scale) + zero_point, clamped.
+struct StoredIntegers {
+  ValueId source = -1;
+  float scale = 1;
+  int64_t zero_point = 0;
+  int64_t low = 0, high = 0;  ///< what it is clamped to; low <= high
+};
+
 /// What a name of the file stands for: a constant, or an activation of the graph being built.
 struct Operand {
   std::shared_ptr<const Tensor> constant;
   ValueId value = -1;
+  std::shared_ptr<const StoredIntegers> integers = nullptr;  ///< set for integer activations; value is -1
   bool is_constant() const noexcept { return constant != nullptr; }
 };
 
@@ -33,7 +42,7 @@ class Builder {
   bool has(const NodeView& node, size_t input) const { return !node.input_name(input).empty(); }
   /// kBadInput when the input is absent or not defined.
   const Operand& operand(const NodeView& node, size_t input);
-  /// The activation; kUnsupported when it is a constant.
+  /// The activation; kUnsupported when it is a constant or holds integers.
   ValueId activation(const NodeView& node, size_t input);
   /// The constant; kUnsupported when it depends on the network's input.
   const Tensor& constant(const NodeView& node, size_t input);
@@ -41,6 +50,14 @@ class Builder {
   std::vector<float> float_vector(const NodeView& node, size_t input);
   /// A constant of one element.
   float scalar(const NodeView& node, size_t input);
+
+  /// The integers of a constant that a quantizer made, with one scale for each index of `channel_axis`; empty
+  /// for other constants.
+  std::optional<graph::ScaledIntegers> integers_of(const NodeView& node, size_t input, size_t channel_axis);
+  /// The node that made `value`; nullptr for the graph's input and constants.
+  const graph::Node* producer(ValueId value) const;
+  /// graph::carried_code of the node that made `value`.
+  const std::optional<quant::CodeType>& code_of(ValueId value);
 
   const Dims& dims(ValueId value) const { return graph.values[value].dims; }
   /// dims() behind the batch.
@@ -78,6 +95,7 @@ class Builder {
   std::string unique_name(const std::string& name);
 
   std::string file_;
+  std::vector<std::optional<quant::CodeType>> codes_;  ///< by value
   std::optional<std::filesystem::path> folder_;
   std::unordered_map<std::string, Operand> names_;
   std::unordered_map<std::string, const ::onnx::TensorProto*> initialisers_;

@@ -83,6 +83,11 @@ class Exporter {
                      writer_.add("MatMul", {site.x, names_[node.inputs[1]]}, site.y, node.name);
                    },
                    [&](const program::Concat& k) { write(site, node, k); },
+                   [&](const graph::Quantize&) {
+                     fail(ErrorCode::kUnsupported,
+                          "ONNX export: node '{}' is a quantizer, supported are float networks",
+                          printable(node.name));
+                   },
                    [&](const auto& k) { writer_.write(site, k); },
                },
                node.kind);

@@ -63,6 +63,7 @@ class Folder {
     Tensor result;
     const int64_t elems = charge(dims);
     result.is_float = source.is_float;
+    result.element_type = source.element_type;
     result.dims = std::move(dims);
     (result.is_float ? static_cast<void>(result.floats.reserve(elems)) : result.ints.reserve(elems));
     return result;
@@ -70,13 +71,19 @@ class Folder {
 
   Tensor strided(const Tensor& source, Dims dims, const Dims& strides, int64_t offset) {
     Tensor result = empty_like(source, std::move(dims));
+    GridPoints grid;
     for_each_offset<1>(result.dims, {strides}, {offset}, [&](const std::array<int64_t, 1>& at) {
       if (source.is_float) {
         result.floats.push_back(source.floats[at[0]]);
       } else {
         result.ints.push_back(source.ints[at[0]]);
       }
+      if (source.grid) {
+        grid.integers.push_back(source.grid->integers[at[0]]);
+        grid.scales.push_back(source.grid->scales[at[0]]);
+      }
     });
+    if (source.grid) result.grid = std::make_shared<const GridPoints>(std::move(grid));
     return result;
   }
 
@@ -140,6 +147,7 @@ class Folder {
     if (!source.is_float) node_.unsupported("integer operand, supported is a floating-point one");
     charge(source.dims);
     Tensor result = source;
+    result.grid = nullptr;
     for (float& v : result.floats) v = op(v);
     return result;
   }
@@ -251,6 +259,7 @@ Tensor fold_cast(Folder& f) {
   Tensor result;
   result.dims = source.dims;
   result.is_float = is_float_type(to);
+  result.element_type = to;
   const bool to_bool = to == pb::TensorProto::BOOL;
   if (result.is_float) {
     result.floats =
@@ -444,6 +453,50 @@ Tensor fold_mod(Folder& f) {
       [&](int64_t a, int64_t b) { return f.modulo(a, b, truncated); });
 }
 
+/// Weights whose grid lies halfway between integers, like the odd grid of 8 bits, are even ones plus half a
+/// step: 2q steps of half the size, plus one.
+std::shared_ptr<const GridPoints> half_a_step_further(const Tensor& even, const Tensor& offset) {
+  GridPoints grid;
+  for (size_t i = 0; i < even.floats.size(); ++i) {
+    const float half = even.grid->scales[i] / 2;
+    if (offset.floats[i] != half) return nullptr;
+    grid.integers.push_back(2 * even.grid->integers[i] + 1);
+    grid.scales.push_back(half);
+  }
+  return std::make_shared<const GridPoints>(std::move(grid));
+}
+
+Tensor fold_add(Folder& f) {
+  Tensor sum = f.elementwise(f.in(0), f.in(1), std::plus<float>(), wrap_add);
+  for (size_t i : {0, 1}) {
+    const Tensor& even = f.in(i);
+    if (even.grid && !f.in(1 - i).grid && sum.dims == even.dims)
+      sum.grid = half_a_step_further(even, f.expanded(f.in(1 - i), even.dims));
+  }
+  return sum;
+}
+
+/// Bounds are inputs from opset 11 on.
+Tensor fold_clip(Folder& f) {
+  Tensor result = f.in(0);
+  const auto apply = [&](size_t input, const char* attribute, auto narrower) {
+    if (f.node().opset() < 11) {
+      if (f.node().has(attribute))
+        result =
+            f.elementwise(result, Tensor::of_floats({f.node().real(attribute, 0)}, {}), narrower, narrower);
+    } else if (f.has(input)) {
+      if (f.in(input).elems() != 1)
+        f.node().bad("input {} has {} elements, expected 1", input, f.in(input).elems());
+      result = f.elementwise(result, f.in(input), narrower, narrower);
+    }
+  };
+  apply(1, "min", [](auto a, auto b) { return a > b ? a : b; });
+  apply(2, "max", [](auto a, auto b) { return a < b ? a : b; });
+  result.dims = f.in(0).dims;
+  result.element_type = f.in(0).element_type;
+  return result;
+}
+
 float power(float a, float b) {
   return std::pow(a, b);
 }
@@ -471,7 +524,8 @@ const std::map<std::string_view, Fold>& folds() {
       {"Mod", fold_mod},
       {"Identity", [](Folder& f) { return f.reshaped(f.in(0), f.in(0).dims); }},
       {"Expand", [](Folder& f) { return f.expanded(f.in(0), f.builder().int_vector(f.node(), 1)); }},
-      {"Add", [](Folder& f) { return f.elementwise(f.in(0), f.in(1), std::plus<float>(), wrap_add); }},
+      {"Add", fold_add},
+      {"Clip", fold_clip},
       {"Sub", [](Folder& f) { return f.elementwise(f.in(0), f.in(1), std::minus<float>(), wrap_sub); }},
       {"Mul", [](Folder& f) { return f.elementwise(f.in(0), f.in(1), std::multiplies<float>(), wrap_mul); }},
       {"Div",

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxFileBytes = (uint64_t{1} << 31) - 1;  // protobuf's own limit
-constexpr int kMinOpset = 7, kMaxOpset = 21;
+constexpr int kMinOpset = 7, kMaxOpset = 25;
 constexpr int kMaxNodes = 1 << 16;
 constexpr int64_t kFreeElems = 1 << 24;  // what any file may materialise, however small
 
@@ -29,6 +29,8 @@ const Handlers& handlers() {
     add_window_ops(h);
     add_elementwise_ops(h);
     add_shape_ops(h);
+    add_qdq_ops(h);
+    add_qonnx_ops(h);
     return h;
   }();
   return table;
@@ -56,6 +58,10 @@ class Importer {
     graph.name = model_.graph().name();
     graph::remove_dead_nodes(graph);
     graph::merge_pads(graph);
+    if (!options_.quantizers && graph::has_quantizers(graph)) {
+      stop(ErrorCode::kUnsupported,
+           "the network is quantized already, expected a float one; 'bitstrata compile' packs it as it is");
+    }
     try {
       graph::verify(graph);
     } catch (const Error& error) {
@@ -162,12 +168,11 @@ class Importer {
 
   void import_node(const pb::NodeProto& proto) {
     const NodeView node(proto, static_cast<int>(opset_), file_);
-    const bool standard = proto.domain().empty() || proto.domain() == "ai.onnx";
+    const bool known = is_known_domain(proto.domain(), node.op());
     const auto handler = handlers().find(node.op());
-    if (!standard || (handler == handlers().end() && !is_foldable(node.op())))
+    if (!known || (handler == handlers().end() && !is_foldable(node.op())))
       node.unsupported("operator{} is not supported; supported are: {}",
-                       standard ? "" : fmt::format(" of domain '{}'", printable(proto.domain())),
-                       supported());
+                       known ? "" : fmt::format(" of domain '{}'", printable(proto.domain())), supported());
     if (node.num_outputs() == 0 || node.output_name(0).empty()) node.bad("has no output");
     const bool shape = node.op() == "Shape" || node.op() == "Size";
     if (shape || (all_constant(node) && is_foldable(node.op()))) {
@@ -202,6 +207,10 @@ class Importer {
         stop(ErrorCode::kBadInput, "output '{}' is written by no node", printable(output.name()));
       if (operand->is_constant())
         stop(ErrorCode::kUnsupported, "output '{}' is a constant, supported are activations",
+             printable(output.name()));
+      if (operand->integers)
+        stop(ErrorCode::kUnsupported,
+             "output '{}' holds integers, supported are the outputs of DequantizeLinear",
              printable(output.name()));
       builder_.graph.outputs.push_back(operand->value);
     }

@@ -46,6 +46,7 @@ void relu(Builder& b, const NodeView& n) {
 }
 
 void clip(Builder& b, const NodeView& n) {
+  if (b.operand(n, 0).integers) return clip_integers(b, n);
   float low = -kInfinity, high = kInfinity;
   if (n.opset() < 11) {
     low = n.real("min", low);

@@ -7,8 +7,9 @@ namespace bitstrata::onnx {
 namespace {
 
 /// [k, n] to [n, k], which is how Linear holds its weights.
-std::vector<float> transposed(const std::vector<float>& values, int64_t rows, int64_t columns) {
-  std::vector<float> result(values.size());
+template <typename T>
+std::vector<T> transposed(const std::vector<T>& values, int64_t rows, int64_t columns) {
+  std::vector<T> result(values.size());
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) result[c * rows + r] = values[r * columns + c];
   }
@@ -46,7 +47,12 @@ void gemm(Builder& b, const NodeView& n) {
   graph::Linear linear;
   linear.out = feature_count(n, weights.dims[transposed_b ? 0 : 1]);
   linear.weights = b.float_vector(n, 1);
-  if (!transposed_b) linear.weights = transposed(linear.weights, weights.dims[0], weights.dims[1]);
+  if (alpha == 1.0f) linear.integers = b.integers_of(n, 1, transposed_b ? 0 : 1);
+  if (!transposed_b) {
+    linear.weights = transposed(linear.weights, weights.dims[0], weights.dims[1]);
+    if (linear.integers)
+      linear.integers->values = transposed(linear.integers->values, weights.dims[0], weights.dims[1]);
+  }
   if (alpha != 1.0f) {
     for (float& v : linear.weights) v *= alpha;
   }
@@ -77,6 +83,9 @@ void matmul(Builder& b, const NodeView& n) {
   graph::Linear linear;
   linear.out = feature_count(n, weights.dims[1]);
   linear.weights = transposed(b.float_vector(n, 1), weights.dims[0], weights.dims[1]);
+  linear.integers = b.integers_of(n, 1, 1);
+  if (linear.integers)
+    linear.integers->values = transposed(linear.integers->values, weights.dims[0], weights.dims[1]);
   b.bind(n, 0, b.emit(n, std::move(linear), {x}));
 }
 

@@ -132,6 +132,7 @@ void conv(Builder& b, const NodeView& n) {
           b.dims(x)[0]);
   }
   conv.weights = b.float_vector(n, 1);
+  conv.integers = b.integers_of(n, 1, 0);
   if (b.has(n, 2)) conv.bias = b.float_vector(n, 2);
   b.bind(n, 0, b.emit(n, std::move(conv), {x}));
 }

@@ -33,6 +33,9 @@ float from_half(uint16_t half) {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
+// Numbers of TensorProto.DataType that are younger than the ONNX library.
+constexpr int kUint4 = 21, kInt4 = 22, kUint2 = 25, kInt2 = 26;
+
 float from_bfloat(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
@@ -79,6 +82,7 @@ class Decoder {
     tensor.dims.assign(proto_.dims().begin(), proto_.dims().end());
     elems_ = count_elems(tensor.dims, where_);
     tensor.is_float = is_float_type(proto_.data_type());
+    tensor.element_type = proto_.data_type();
     if (tensor.is_float) {
       tensor.floats = floats();
     } else {
@@ -129,11 +133,33 @@ class Decoder {
         return read<uint64_t, int64_t>(proto_.uint64_data(), widen);
       case pb::TensorProto::BOOL:
         return read<uint8_t, int64_t>(proto_.int32_data(), [](uint8_t v) { return int64_t{v != 0}; });
+      case kUint4:
+      case kInt4:
+      case kUint2:
+      case kInt2:
+        return packed(integer_type(proto_.data_type()));
       default:
         fail(ErrorCode::kUnsupported,
              "{}: element type {}, supported are the floating, integer and boolean ones", where_,
              element_type_name(proto_.data_type()));
     }
+  }
+
+  /// Several elements to a byte, the first in the lowest bits.
+  std::vector<int64_t> packed(IntegerType type) const {
+    const int64_t per_byte = 8 / type.bits;
+    const int64_t bytes = (elems_ + per_byte - 1) / per_byte;
+    const auto as_byte = [](auto v) { return static_cast<uint8_t>(v); };
+    const std::vector<uint8_t> data =
+        is_raw_ ? convert_raw<uint8_t, uint8_t>(raw_, bytes, where_, as_byte)
+                : convert_field<uint8_t>(proto_.int32_data(), bytes, where_, as_byte);
+    std::vector<int64_t> values(elems_);
+    for (int64_t i = 0; i < elems_; ++i) {
+      const int v = data[i / per_byte] >> (i % per_byte * type.bits) & ((1 << type.bits) - 1);
+      const bool is_negative = type.is_signed && v >= 1 << (type.bits - 1);
+      values[i] = is_negative ? v - (1 << type.bits) : v;
+    }
+    return values;
   }
 
   const pb::TensorProto& proto_;
@@ -306,9 +332,34 @@ bool is_integer_type(int type) noexcept {
     case pb::TensorProto::UINT32:
     case pb::TensorProto::UINT64:
     case pb::TensorProto::BOOL:
+    case kUint4:
+    case kInt4:
+    case kUint2:
+    case kInt2:
       return true;
     default:
       return false;
+  }
+}
+
+IntegerType integer_type(int type) noexcept {
+  switch (type) {
+    case kUint2:
+    case kInt2:
+      return {2, type == kInt2};
+    case kUint4:
+    case kInt4:
+      return {4, type == kInt4};
+    case pb::TensorProto::UINT8:
+    case pb::TensorProto::INT8:
+      return {8, type == pb::TensorProto::INT8};
+    case pb::TensorProto::UINT16:
+    case pb::TensorProto::INT16:
+      return {16, type == pb::TensorProto::INT16};
+    case pb::TensorProto::INT32:
+      return {32, true};
+    default:
+      return {};
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,12 +14,20 @@ class TensorProto;
 
 namespace bitstrata::onnx {
 
+/// The integers behind a dequantized constant: element i is scales[i] * integers[i].
+struct GridPoints {
+  std::vector<int32_t> integers;
+  std::vector<float> scales;
+};
+
 /// A constant of the file, widened: floating types are held as float32, integer and boolean ones as int64.
 struct Tensor {
   bool is_float = true;
-  std::vector<int64_t> dims;  ///< each >= 0; empty for a scalar
-  std::vector<float> floats;  ///< row-major elements when is_float
-  std::vector<int64_t> ints;  ///< row-major elements otherwise
+  std::vector<int64_t> dims;               ///< each >= 0; empty for a scalar
+  std::vector<float> floats;               ///< row-major elements when is_float
+  std::vector<int64_t> ints;               ///< row-major elements otherwise
+  int element_type = 0;                    ///< in the file; 0: computed
+  std::shared_ptr<const GridPoints> grid;  ///< of floats that a quantizer made and only movement followed
 
   int64_t elems() const noexcept { return static_cast<int64_t>(is_float ? floats.size() : ints.size()); }
 
@@ -61,5 +70,13 @@ bool is_float_type(int type) noexcept;
 
 /// True for bool and the integer types of 8 to 64 bits.
 bool is_integer_type(int type) noexcept;
+
+/// Bits of one element of an integer type that quantizers use (2, 4, 8, 16 or 32 bits), and whether it is
+/// signed; 0 bits for other types.
+struct IntegerType {
+  int bits = 0;
+  bool is_signed = false;
+};
+IntegerType integer_type(int type) noexcept;
 
 }  // namespace bitstrata::onnx

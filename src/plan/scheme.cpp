@@ -45,14 +45,14 @@ class Deriver {
     if (from < 0 || uses_[static_cast<size_t>(value)].size() != 1) return false;
     if (std::find(graph_.outputs.begin(), graph_.outputs.end(), value) != graph_.outputs.end()) return false;
     const auto& kind = graph_.nodes[static_cast<size_t>(from)].kind;
-    return !graph::is_data_movement(kind) && graph_.values[static_cast<size_t>(value)].dims == graph_.values[static_cast<size_t>(node.output)].dims;
+    return !graph::is_data_movement(kind) && !std::holds_alternative<graph::Quantize>(kind) && graph_.values[static_cast<size_t>(value)].dims == graph_.values[static_cast<size_t>(node.output)].dims;
   }
 
   std::vector<EdgeRole> roles_of(const Node& node) const {
     const size_t inputs = node.inputs.size();
     if (is_layer(node.kind)) return std::vector<EdgeRole>(inputs, EdgeRole::kLayerInput);
     if (is_float_only(node.kind)) return std::vector<EdgeRole>(inputs, EdgeRole::kFloat);
-    if (graph::is_data_movement(node.kind)) return std::vector<EdgeRole>(inputs, EdgeRole::kThrough);
+    if (graph::is_data_movement(node.kind) || std::holds_alternative<graph::Quantize>(node.kind)) return std::vector<EdgeRole>(inputs, EdgeRole::kThrough);
     std::vector<EdgeRole> roles(inputs, EdgeRole::kStream);
     int running = -1;
     for (size_t i = 0; i < inputs; ++i) {

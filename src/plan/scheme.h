@@ -11,7 +11,7 @@ enum class EdgeRole {
   kRunning,     ///< fused: the float value goes on within one op, never rounded, never stored
   kLayerInput,  ///< input of a Conv or Linear: rounded to the layer's activation bits
   kStream,      ///< operand of other arithmetic (residual adds, pooling, functions): rounded to the stream bits of the value
-  kThrough,     ///< input of data movement: takes whatever type its consumer wants
+  kThrough,     ///< input of data movement or of a Quantize: takes whatever type its consumer wants
   kFloat,       ///< stays float32 (softmax, products of activations, constants)
 };
 

@@ -71,9 +71,10 @@ void fold_batch_norms(Graph& graph) {
   std::vector<NodeId> layer_of(graph.values.size(), -1);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
-    const bool is_layer =
-        std::holds_alternative<Conv>(node.kind) || std::holds_alternative<Linear>(node.kind);
-    if (is_layer) layer_of[node.output] = static_cast<NodeId>(i);
+    const auto* conv = std::get_if<Conv>(&node.kind);
+    const auto* linear = std::get_if<Linear>(&node.kind);
+    if ((conv && !conv->integers) || (linear && !linear->integers))
+      layer_of[node.output] = static_cast<NodeId>(i);
   }
   const auto is_output = [&](ValueId v) {
     return std::find(graph.outputs.begin(), graph.outputs.end(), v) != graph.outputs.end();
