@@ -1,4 +1,5 @@
-// Importer of ONNX files: any bytes are refused with an Error of the documented codes or become a Graph.
+// Importer of ONNX files: any bytes are refused with an Error of the documented codes or become a Graph,
+// which compiles when it has quantizers or is refused too.
 
 #include <google/protobuf/stubs/logging.h>
 #include <onnx/onnx_pb.h>
@@ -11,6 +12,7 @@
 #include <iterator>
 #include <string>
 
+#include "compile/lower.h"
 #include "core/error.h"
 #include "core/random.h"
 #include "onnx/import.h"
@@ -26,6 +28,7 @@ constexpr const char* kOperators[] = {"Abs",
                                       "ArgMax",
                                       "AveragePool",
                                       "BatchNormalization",
+                                      "BipolarQuant",
                                       "Cast",
                                       "Ceil",
                                       "Clip",
@@ -33,6 +36,7 @@ constexpr const char* kOperators[] = {"Abs",
                                       "Constant",
                                       "ConstantOfShape",
                                       "Conv",
+                                      "DequantizeLinear",
                                       "Div",
                                       "Dropout",
                                       "Elu",
@@ -65,6 +69,8 @@ constexpr const char* kOperators[] = {"Abs",
                                       "PRelu",
                                       "Pad",
                                       "Pow",
+                                      "Quant",
+                                      "QuantizeLinear",
                                       "Range",
                                       "Reciprocal",
                                       "ReduceMean",
@@ -138,7 +144,7 @@ void change(onnx::TensorProto& tensor, Random& random) {
       change(*tensor.mutable_int64_data(), random);
       break;
     case 2:
-      tensor.set_data_type(static_cast<int>(random.below(17)));
+      tensor.set_data_type(static_cast<int>(random.below(28)));
       break;
     case 3:
       tensor.set_raw_data(std::string(random.below(40), static_cast<char>(random.below(256))));
@@ -221,7 +227,10 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    bitstrata::onnx::import_bytes({data, size}, "fuzz.onnx", {});
+    bitstrata::onnx::Options options;
+    options.quantizers = true;
+    const auto graph = bitstrata::onnx::import_bytes({data, size}, "fuzz.onnx", options);
+    if (bitstrata::graph::has_quantizers(graph)) bitstrata::compile::lower_quantized(graph);
   } catch (const bitstrata::Error& error) {
     using bitstrata::ErrorCode;
     const auto code = error.code();
