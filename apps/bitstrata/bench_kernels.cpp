@@ -86,7 +86,7 @@ Json measure_cell(const std::string& shape, Pair pair, Isa isa, const KernelBenc
   const kernels::ConvProblem problem =
       make_problem(parse_shape(shape), pair, options.batch, options.resolved_threads());
   kernels::validate(problem);
-  const runtime::KernelTrial trial(problem, random_codes(problem), isa);
+  const runtime::KernelTrial trial(problem, random_codes(problem), isa, true);
   const kernels::OnednnPeer peer(problem, isa);
   std::vector<std::function<void()>> works = {[&] { peer.run(); }};
   for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });

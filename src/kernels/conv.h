@@ -51,6 +51,14 @@ struct PixelSink {
                int thread) noexcept;
 };
 
+/// The usual end of a layer: y = float32(acc) * mul[o]; y = y + add[o]; the code min(max(rint(y * inverse),
+/// 0), max_code), every step rounded to float32. mul, add: [oc], finite.
+struct Requantization {
+  std::span<const float> mul, add;
+  float inverse = 1;
+  int max_code = 255;
+};
+
 /// One layer made ready for one kernel: owns the weights in the kernel's own layout. Immutable after
 /// construction, so any number of threads may call run() at once with their own buffers.
 class ConvKernel {
@@ -66,6 +74,13 @@ class ConvKernel {
   virtual bool streams() const noexcept { return false; }
   /// As run(), but hands every output pixel to `sink` once instead of storing it. Only when streams().
   virtual void stream(const uint8_t*, int, const PixelSink&, void*, int) const noexcept {}
+  /// Makes the kernel write codes itself, where it can do so exactly: from then on only run_codes() may be
+  /// called. False: nothing changed. Before anything runs; scratch_bytes() may change.
+  virtual bool fuse(const Requantization&) { return false; }
+  /// As run(), with the end given to fuse(). codes: [n, oh, ow, oc].
+  virtual void run_codes(const uint8_t*, int, uint8_t* codes, void*, int) const noexcept {
+    static_cast<void>(codes);
+  }
   /// Bytes held for packed weights.
   virtual size_t weight_bytes() const noexcept = 0;
   /// The compiled code that run() executes, as it names itself, e.g. "highway AVX3_DL", "onednn

@@ -114,6 +114,9 @@ class Int8Conv final : public ConvKernel {
            (digits_.parts > 1 ? fmt::format(" x{}", digits_.parts) : "");
   }
   void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override;
+  bool fuse(const Requantization& end) override;
+  void run_codes(const uint8_t* src, int n, uint8_t* codes, void* scratch,
+                 int threads) const noexcept override;
 
  private:
   void pad(const uint8_t* src, int batch, uint8_t* out, int team) const noexcept;
@@ -128,7 +131,8 @@ class Int8Conv final : public ConvKernel {
   Digits digits_;
   int mul_shift_ = 0, value_factor_ = 0;
   bool pads_ = false, finishes_ = false;
-  std::vector<int32_t> bias_;  ///< [oc]
+  std::vector<int32_t> bias_;    ///< [oc]
+  std::vector<int8_t> weights_;  ///< as given to conv_; only until fuse()
   std::unique_ptr<OnednnConv> conv_;
   size_t conv_scratch_bytes_ = 0, src_bytes_ = 0, raw_bytes_ = 0, sums_bytes_ = 0, window_sums_bytes_ = 0;
 };
@@ -167,6 +171,7 @@ Int8Conv::Int8Conv(const ConvProblem& problem, std::span<const uint8_t> codes, I
     }
   }
   shape_ = shape_of(p_, digits_.parts);
+  if (digits_.parts == 1) weights_ = weights;
   conv_ = std::make_unique<OnednnConv>(shape_, weights.data(), nullptr);
 
   const program::Window& w = p_.window;
@@ -307,6 +312,30 @@ void Int8Conv::run(const uint8_t* src, int n, int32_t* acc, void* scratch, int t
     if (finishes_) finish(raw, value_factor_ != 0 ? window_sums : nullptr, batch, acc, team);
     src += size_t{1} * batch * p_.ih * p_.iw * p_.ic;
     acc += size_t{1} * batch * p_.oh * p_.ow * p_.oc;
+    n -= batch;
+  }
+}
+
+bool Int8Conv::fuse(const Requantization& end) {
+  if (finishes_ || pads_) return false;
+  try {
+    if (any_starts_with(OnednnConv::implementations(shape_, &end), "ref", true)) return false;
+    conv_ = std::make_unique<OnednnConv>(shape_, weights_.data(), nullptr, &end);
+  } catch (const Error&) {
+    return false;
+  }
+  weights_ = {};
+  conv_scratch_bytes_ = round_up(conv_->scratch_bytes(), 64);
+  return true;
+}
+
+void Int8Conv::run_codes(const uint8_t* src, int n, uint8_t* codes, void* scratch,
+                         int threads) const noexcept {
+  while (n > 0) {
+    const int batch = conv_->next_batch(n);
+    conv_->execute(src, batch, codes, scratch, threads);
+    src += size_t{1} * batch * p_.ih * p_.iw * p_.ic;
+    codes += size_t{1} * batch * p_.oh * p_.ow * p_.oc;
     n -= batch;
   }
 }

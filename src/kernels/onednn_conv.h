@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/isa.h"
+#include "kernels/conv.h"
 #include "program/program.h"
 
 /// One oneDNN convolution, channels last, prepared for one image and for a batch, for one thread and for
@@ -23,14 +24,16 @@ struct OnednnShape {
 
 class OnednnConv {
  public:
-  /// weights: [oc, ic / groups, kh, kw] row-major, int8_t or float. bias: [oc] float, or null. Errors of
-  /// oneDNN: kUnsupported.
-  OnednnConv(const OnednnShape& shape, const void* weights, const float* bias);
+  /// weights: [oc, ic / groups, kh, kw] row-major, int8_t or float. bias: [oc] float, or null. end: null, or
+  /// what follows an integer convolution, whose results then are codes. Errors of oneDNN: kUnsupported.
+  OnednnConv(const OnednnShape& shape, const void* weights, const float* bias,
+             const Requantization* end = nullptr);
   ~OnednnConv();
 
   /// Names of the implementations that oneDNN picks, e.g. "jit:avx512_core_vnni", without duplicates: first
   /// the one for one image on one thread. Throws kUnsupported when it has none.
-  static std::vector<std::string> implementations(const OnednnShape& shape);
+  static std::vector<std::string> implementations(const OnednnShape& shape,
+                                                  const Requantization* end = nullptr);
 
   /// Images that execute() may take at once: max_batch when `remaining` suffices, otherwise 1.
   int next_batch(int remaining) const noexcept;

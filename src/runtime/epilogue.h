@@ -78,6 +78,11 @@ class Epilogue {
   /// Reserves its buffers in `scratch`.
   Epilogue(const Preparation& preparation, const program::Op& op, ScratchLayout& scratch);
 
+  /// The one output, when it is codes and no steps come before it.
+  const quant::CodeType* plain_code() const noexcept {
+    return steps_.empty() && stores_.size() == 1 && stores_[0].code ? &*stores_[0].code : nullptr;
+  }
+
   /// Parameters that come before the op's own steps.
   void prepend(program::StepKind kind, Source source);
 

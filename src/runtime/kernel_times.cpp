@@ -27,9 +27,9 @@ constexpr double kRoundUs = 1500;
 constexpr uint64_t kMaxFileBytes = 16u << 20;
 
 /// The usual epilogue, one pass over the accumulators: what the time of a kernel includes.
-class Requantization {
+class End {
  public:
-  Requantization(const ConvProblem& p, Isa cap)
+  End(const ConvProblem& p, Isa cap)
       : ops_(row_ops(cap)),
         channels_(p.oc),
         image_elems_(size_t(p.oh) * p.ow * p.oc),
@@ -41,19 +41,24 @@ class Requantization {
   void run(int image, size_t first_elem, size_t count, const int32_t* acc) const noexcept {
     uint8_t* target = codes_.data() + image * image_elems_ + first_elem;
     for (size_t done = 0; done < count; done += chunk_) {
-      ops_.requantize(acc + done, mul_.data(), add_.data(), 1.0f, 0, 15, target + done,
+      ops_.requantize(acc + done, mul_.data(), add_.data(), 1.0f, 0, kMaxCode, target + done,
                       std::min(chunk_, count - done));
     }
   }
+  kernels::Requantization requantization() const noexcept {
+    return {std::span(mul_).first(channels_), std::span(add_).first(channels_), 1.0f, kMaxCode};
+  }
+  uint8_t* codes() const noexcept { return codes_.data(); }
   kernels::PixelSink sink() const noexcept {
     return {this,
             [](const void* self, int image, int64_t first, int count, const int32_t* acc, int) noexcept {
-              const auto& own = *static_cast<const Requantization*>(self);
+              const auto& own = *static_cast<const End*>(self);
               own.run(image, static_cast<size_t>(first) * own.channels_, size_t(count) * own.channels_, acc);
             }};
   }
 
  private:
+  static constexpr int kMaxCode = 15;
   const RowOps& ops_;
   size_t channels_, image_elems_, chunk_;
   std::vector<float> mul_, add_;
@@ -63,10 +68,18 @@ class Requantization {
 /// One kernel ready to be timed.
 class Candidate {
  public:
-  Candidate(const KernelEntry& entry, const ConvProblem& p, std::span<const uint8_t> codes, Isa cap)
-      : entry_(&entry), kernel_(entry.make(p, codes, cap)), scratch_(kernel_->scratch_bytes(p.max_batch)) {}
+  Candidate(const KernelEntry& entry, const ConvProblem& p, std::span<const uint8_t> codes, Isa cap,
+            const End* fused)
+      : entry_(&entry),
+        kernel_(entry.make(p, codes, cap)),
+        fused_(fused != nullptr && kernel_->fuse(fused->requantization())),
+        scratch_(kernel_->scratch_bytes(p.max_batch)) {}
 
-  void run(const ConvProblem& p, const uint8_t* src, int32_t* acc, const Requantization& end) const noexcept {
+  void run(const ConvProblem& p, const uint8_t* src, int32_t* acc, const End& end) const noexcept {
+    if (fused_) {
+      kernel_->run_codes(src, p.max_batch, end.codes(), scratch_.data(), p.max_threads);
+      return;
+    }
     if (kernel_->streams()) {
       kernel_->stream(src, p.max_batch, end.sink(), scratch_.data(), p.max_threads);
       return;
@@ -80,18 +93,19 @@ class Candidate {
  private:
   const KernelEntry* entry_;
   std::unique_ptr<ConvKernel> kernel_;
+  bool fused_;
   AlignedBuffer scratch_;
 };
 
 /// Everything that the speed of a kernel depends on.
-std::string key_of(const ConvProblem& p, Isa cap) {
+std::string key_of(const ConvProblem& p, Isa cap, bool plain_end) {
   const program::Window& w = p.window;
   return fmt::format(
       "{},{},{},{},{} {}x{} stride {}x{} dilation {}x{} pad {},{},{},{} W{} {}u{} A{}{} batch {} threads {} "
       "{}",
       p.ic, p.ih, p.iw, p.oc, p.groups, w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.dilation_h,
       w.dilation_w, w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, p.w_bits, p.grid.mul, p.grid.offset,
-      p.a_bits, p.a_zero, p.max_batch, p.max_threads, to_string(cap));
+      p.a_bits, p.a_zero, p.max_batch, p.max_threads, to_string(cap), plain_end ? " plain" : "");
 }
 
 /// First line of a file: another program version may have other kernels, another CPU other times.
@@ -131,12 +145,12 @@ struct KernelTrial::State {
   }
 
   ConvProblem problem;
-  Requantization end;
+  End end;
   AlignedBuffer src, acc;
   std::vector<Candidate> candidates;
 };
 
-KernelTrial::KernelTrial(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap,
+KernelTrial::KernelTrial(const ConvProblem& problem, std::span<const uint8_t> codes, Isa cap, bool plain_end,
                          const kernels::Family* only) {
   std::vector<const KernelEntry*> entries;
   double best_estimate = 0;
@@ -149,7 +163,8 @@ KernelTrial::KernelTrial(const ConvProblem& problem, std::span<const uint8_t> co
     return kernels::expected_gmacs(*entry, problem) * kHopeless < best_estimate;
   });
   state_ = std::make_unique<State>(problem, cap);
-  for (const KernelEntry* entry : entries) state_->candidates.emplace_back(*entry, problem, codes, cap);
+  for (const KernelEntry* entry : entries)
+    state_->candidates.emplace_back(*entry, problem, codes, cap, plain_end ? &state_->end : nullptr);
 }
 
 KernelTrial::~KernelTrial() = default;
@@ -218,11 +233,11 @@ KernelTimes::Table KernelTimes::read() const {
 }
 
 const std::vector<KernelTime>& KernelTimes::of(const ConvProblem& problem, std::span<const uint8_t> codes,
-                                               Isa cap) {
-  const std::string key = key_of(problem, cap);
+                                               Isa cap, bool plain_end) {
+  const std::string key = key_of(problem, cap, plain_end);
   const auto known = table_.find(key);
   if (known != table_.end()) return known->second;
-  return table_[key] = measured_[key] = time_kernels(KernelTrial(problem, codes, cap));
+  return table_[key] = measured_[key] = time_kernels(KernelTrial(problem, codes, cap, plain_end));
 }
 
 void KernelTimes::save() noexcept {

@@ -29,8 +29,9 @@ std::vector<double> least_us(std::span<const std::function<void()>> works);
 /// random codes: problem.max_batch images on problem.max_threads threads. Not thread-safe.
 class KernelTrial {
  public:
-  /// codes: as for KernelEntry::make. only: this family alone. Errors: as kernels::validate.
-  KernelTrial(const kernels::ConvProblem& problem, std::span<const uint8_t> codes, Isa cap,
+  /// codes: as for KernelEntry::make. plain_end: kernels that can write codes themselves do so, as in a layer
+  /// whose end is a kernels::Requantization. only: this family alone. Errors: as kernels::validate.
+  KernelTrial(const kernels::ConvProblem& problem, std::span<const uint8_t> codes, Isa cap, bool plain_end,
               const kernels::Family* only = nullptr);
   ~KernelTrial();
   /// Not 0, unless no kernel of the family accepts the problem.
@@ -55,7 +56,7 @@ class KernelTimes {
   explicit KernelTimes(std::filesystem::path file);
   /// Remembered, or measured now and remembered.
   const std::vector<KernelTime>& of(const kernels::ConvProblem& problem, std::span<const uint8_t> codes,
-                                    Isa cap);
+                                    Isa cap, bool plain_end);
   /// Writes what was measured since, together with what other processes wrote meanwhile.
   void save() noexcept;
 

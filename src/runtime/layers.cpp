@@ -131,12 +131,16 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
     problem.a_zero = type.zero;
     problem.max_batch = pass_images_;
     problem.max_threads = threads_;
+    const quant::CodeType* code = epilogue_.plain_code();
+    const auto channels = static_cast<size_t>(g.oc);
+    const bool plain_end = code != nullptr && code->zero == 0 && mul(op).size() == channels &&
+                           add(op).size() == channels && !reorders();
     const kernels::Family* only = p.options.family ? &*p.options.family : nullptr;
     const auto count = static_cast<size_t>(g.oc) * static_cast<size_t>(problem.reduction());
     const std::vector<uint8_t> unpacked = quant::unpack_codes(codes.packed, count, codes.bits);
     if (p.times != nullptr) {
       kernels::validate(problem);
-      for (const KernelTime& time : p.times->of(problem, unpacked, p.options.isa)) {
+      for (const KernelTime& time : p.times->of(problem, unpacked, p.options.isa, plain_end)) {
         if (only == nullptr || time.entry->family == *only) times_.push_back(time);
       }
     }
@@ -144,8 +148,10 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
         times_.empty() ? kernels::select_conv(problem, p.options.isa, only) : *times_.front().entry;
     kernel_ = entry.make(problem, unpacked, p.options.isa);
     name_ = entry.name;
+    fused_ = plain_end && kernel_->fuse({mul(op), add(op), code->inverse_scale(), code->max_code()});
     kernel_offset_ = scratch_.reserve(kernel_->scratch_bytes(pass_images_));
     channels_ = g.oc;
+    output_ = op.outputs[0];
 
     const Dims& out = p.tensor(op.outputs[0]).dims;
     const size_t channel_axis = std::holds_alternative<program::Conv>(op.kind) ? 0 : out.size() - 1;
@@ -159,10 +165,19 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
       epilogue_.prepend(StepKind::kMultiply, std::move(scale));
     }
     streams_ = scale_ && kernel_->streams() && !reorders();
-    if (!streams_) reserve_passes();
+    if (!streams_ && !fused_) reserve_passes();
   }
 
   void run(const Context& context) const noexcept override {
+    if (fused_) {
+      const uint8_t* source = context.data<uint8_t>(input_);
+      uint8_t* codes = context.data<uint8_t>(output_);
+      for (int first = 0; first < context.n; first += pass_images_) {
+        kernel_->run_codes(source + first * in_elems_, std::min(pass_images_, context.n - first),
+                           codes + first * out_elems_, context.scratch + kernel_offset_, threads_);
+      }
+      return;
+    }
     if (!streams_) {
       Layer::run(context);
       return;
@@ -212,7 +227,8 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
   size_t kernel_offset_ = 0;
   int64_t channels_;
   std::optional<Source> scale_, shift_;
-  bool streams_ = false;
+  TensorId output_;
+  bool streams_ = false, fused_ = false;
 };
 
 class FloatLayer final : public Layer<float, float> {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <thread>
 
@@ -83,6 +84,43 @@ class EveryKernel : public testing::TestWithParam<const char*> {
   const KernelEntry* entry_ = nullptr;
   Isa cap_ = Isa::kScalar;
 };
+
+// Codes that a kernel writes itself are those of the written order of operations, at rounding ties too.
+TEST_P(EveryKernel, FusedEndsRoundAsWritten) {
+  bool fused = false;
+  for (const ConvProblem& p : {make_problem(16, 9, 7, 24, square(3, 1, 1), 1, 2, 3, Grid::kTwosComplement),
+                               make_problem(64, 6, 6, 32, square(3, 2, 1), 1, 4, 4, Grid::kTwosComplement),
+                               make_problem(32, 5, 5, 48, square(1, 1, 0), 1, 8, 8, Grid::kSymmetric)}) {
+    if (!entry_->refuses(p, cap_).empty()) continue;
+    const int n = p.max_batch;
+    const auto weights = random_codes(weight_count(p), p.w_bits, 1);
+    const auto src = random_codes(src_count(p, n), p.a_bits, 2);
+    const auto acc = run_guarded(*conv_kernels().back().make(p, weights, Isa::kScalar), p, src, n, 1);
+    for (const int max_code : {255, 15, 1}) {
+      std::vector<float> mul, add;
+      for (int o = 0; o < p.oc; ++o) {
+        // A power of two gives exact halves, the others awkward roundings.
+        mul.push_back(o % 3 == 0 ? 0.25f : 0.0371f * static_cast<float>(o % 5 - 2));
+        add.push_back(o % 3 == 0 ? 0.5f : 0.3f * static_cast<float>(o % 7));
+      }
+      const float inverse = max_code == 15 ? 0.37f : 1.0f;
+      const auto kernel = entry_->make(p, weights, cap_);
+      if (!kernel->fuse({mul, add, inverse, max_code})) continue;
+      fused = true;
+      GuardedBuffer in(src.size()), out(acc.size()), scratch((kernel->scratch_bytes(n) + 63) / 64 * 64);
+      std::memcpy(in.as<uint8_t>(), src.data(), src.size());
+      kernel->run_codes(in.as<uint8_t>(), n, out.as<uint8_t>(), scratch.as<void>(), 1);
+      for (size_t i = 0; i < acc.size(); ++i) {
+        const size_t o = i % static_cast<size_t>(p.oc);
+        float y = static_cast<float>(acc[i]) * mul[o];
+        y = y + add[o];
+        const float code = std::min(std::max(std::rint(y * inverse), 0.0f), static_cast<float>(max_code));
+        ASSERT_EQ(out.as<uint8_t>()[i], static_cast<uint8_t>(code)) << describe(p) << " element " << i;
+      }
+    }
+  }
+  EXPECT_EQ(fused, entry_->name.find("onednn") != std::string::npos);
+}
 
 TEST_P(EveryKernel, AllBitPairs) {
   for (int w = 1; w <= 8; ++w) {

@@ -42,7 +42,7 @@ class KernelTimesTest : public ::testing::Test {
 
 TEST_F(KernelTimesTest, MeasuresWhatAcceptsTheProblemFastestFirst) {
   for (Isa cap : {Isa::kScalar, best_isa()}) {
-    const std::vector<KernelTime> times = time_kernels(KernelTrial(problem_, codes_, cap));
+    const std::vector<KernelTime> times = time_kernels(KernelTrial(problem_, codes_, cap, false));
     ASSERT_FALSE(times.empty());
     EXPECT_TRUE(std::ranges::is_sorted(times, {}, &KernelTime::us));
     for (const KernelTime& time : times) {
@@ -52,15 +52,15 @@ TEST_F(KernelTimesTest, MeasuresWhatAcceptsTheProblemFastestFirst) {
     }
   }
   const kernels::Family only = kernels::Family::kBitplane;
-  const KernelTrial trial(problem_, codes_, best_isa(), &only);
+  const KernelTrial trial(problem_, codes_, best_isa(), true, &only);
   ASSERT_GT(trial.size(), 0u);
   for (size_t i = 0; i < trial.size(); ++i) EXPECT_EQ(trial.entry(i).family, only);
 }
 
 TEST_F(KernelTimesTest, RemembersAcrossProcesses) {
   KernelTimes first(file_);
-  const std::vector<KernelTime> measured = first.of(problem_, codes_, best_isa());
-  EXPECT_EQ(first.of(problem_, codes_, best_isa()), measured);
+  const std::vector<KernelTime> measured = first.of(problem_, codes_, best_isa(), true);
+  EXPECT_EQ(first.of(problem_, codes_, best_isa(), true), measured);
   first.save();
   // Another one that was made before the file was there keeps what the first wrote.
   kernels::ConvProblem other = problem_;
@@ -68,11 +68,11 @@ TEST_F(KernelTimesTest, RemembersAcrossProcesses) {
   other.grid = {2, -1};
   KernelTimes second("");
   second = KernelTimes(file_);
-  second.of(other, codes_, best_isa());
+  second.of(other, codes_, best_isa(), true);
   second.save();
 
   KernelTimes third(file_);
-  const std::vector<KernelTime> remembered = third.of(problem_, codes_, best_isa());
+  const std::vector<KernelTime> remembered = third.of(problem_, codes_, best_isa(), true);
   ASSERT_EQ(remembered.size(), measured.size());
   for (size_t i = 0; i < measured.size(); ++i) {
     EXPECT_EQ(remembered[i].entry, measured[i].entry);
@@ -82,7 +82,7 @@ TEST_F(KernelTimesTest, RemembersAcrossProcesses) {
 
 TEST_F(KernelTimesTest, TrustsNoDamagedFile) {
   KernelTimes times(file_);
-  const std::vector<KernelTime> measured = times.of(problem_, codes_, best_isa());
+  const std::vector<KernelTime> measured = times.of(problem_, codes_, best_isa(), true);
   times.save();
   const std::string good = read_text_file(file_);
   const std::string slow = measured.back().entry->name;
@@ -91,23 +91,23 @@ TEST_F(KernelTimesTest, TrustsNoDamagedFile) {
   const size_t bar = good.find('|');
   changed.replace(bar + 1, std::string::npos, fmt::format(" {} 0.5\n", slow));
   write_file_atomically(file_, changed);
-  EXPECT_EQ(KernelTimes(file_).of(problem_, codes_, best_isa()).front().entry->name, slow);
+  EXPECT_EQ(KernelTimes(file_).of(problem_, codes_, best_isa(), true).front().entry->name, slow);
 
   for (const std::string& text :
        {std::string(), std::string("\n\n\n"), "another heading" + changed, changed.substr(0, bar + 3),
         good.substr(0, bar) + "| no_such_kernel 0.5\n", good.substr(0, bar) + "| " + slow + " -1\n",
         good.substr(0, bar) + "| " + slow + " nan\n", std::string(100, '\0')}) {
     write_file_atomically(file_, text);
-    EXPECT_EQ(KernelTimes(file_).of(problem_, codes_, best_isa()).size(), measured.size()) << text;
+    EXPECT_EQ(KernelTimes(file_).of(problem_, codes_, best_isa(), true).size(), measured.size()) << text;
   }
 }
 
 TEST_F(KernelTimesTest, LivesWithoutAFile) {
   KernelTimes nowhere("");
-  EXPECT_FALSE(nowhere.of(problem_, codes_, best_isa()).empty());
+  EXPECT_FALSE(nowhere.of(problem_, codes_, best_isa(), true).empty());
   nowhere.save();
   KernelTimes unwritable("/proc/no/such/folder/times.txt");
-  EXPECT_FALSE(unwritable.of(problem_, codes_, best_isa()).empty());
+  EXPECT_FALSE(unwritable.of(problem_, codes_, best_isa(), true).empty());
   unwritable.save();
 }
 
