@@ -47,7 +47,8 @@ struct NarrowTarget {
   int products_per_step = 0;   ///< products that a step adds to one 16-bit sum; 0: sums have 32 bits
   int max_sum = 0;             ///< largest absolute value of a 16-bit sum
   void (*band)(const NarrowBand& band) = nullptr;
-  uint32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;  ///< sum of the codes
+  /// Sum of the codes. 64 bytes behind them may be read.
+  uint32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;
 };
 
 /// The target for exactly this instruction set: pairs of products in 16 bits for kAvx2 and kAvx512, dot

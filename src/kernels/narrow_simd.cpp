@@ -318,9 +318,11 @@ uint32_t sum(const uint8_t* codes, size_t count) {
   auto sums = hn::Zero(d64);
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) sums = hn::Add(sums, hn::SumsOf8(hn::LoadU(d8, codes + i)));
-  uint32_t total = static_cast<uint32_t>(hn::GetLane(hn::SumOfLanes(d64, sums)));
-  for (; i < count; ++i) total += codes[i];
-  return total;
+  if (i < count) {
+    const ByteVector tail = hn::IfThenElseZero(hn::FirstN(d8, count - i), hn::LoadU(d8, codes + i));
+    sums = hn::Add(sums, hn::SumsOf8(tail));
+  }
+  return static_cast<uint32_t>(hn::GetLane(hn::SumOfLanes(d64, sums)));
 }
 
 NarrowTarget target() {
