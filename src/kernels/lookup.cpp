@@ -24,9 +24,10 @@ struct Strip {
   bool two_planes;
 };
 
-/// A prepared row is [groups][tables of a group][phases][pixels] tables, then [groups][phases][pixels] sums
-/// of the codes of a pixel (int32). Phase p of stride s has the pixels p, p + s, p + 2s, ..., so that tables
-/// of consecutive output pixels are neighbours.
+/// A prepared row is [groups][tables of a group][phases][pixels] tables, then int32 sums of codes:
+/// [groups][ow] of the window's columns, behind them [phases][pixels] of single pixels, needed in between.
+/// Phase p of stride s has the pixels p, p + s, p + 2s, ..., so that tables of consecutive output pixels are
+/// neighbours.
 class LookupConv final : public RowKernel {
  public:
   LookupConv(const ConvProblem& problem, std::span<const uint8_t> codes, const LookupTarget& target);
@@ -42,7 +43,9 @@ class LookupConv final : public RowKernel {
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
 
  private:
-  size_t sums_count() const noexcept { return size_t{1} * p_.groups * phases_.size() * phase_pixels_; }
+  size_t sums_count() const noexcept {
+    return size_t{1} * p_.groups * p_.ow + phases_.size() * phase_pixels_;
+  }
   void choose_layout();
   void make_strips();
   void add_strips(int group, int channel, int channels, int vectors);
@@ -57,7 +60,7 @@ class LookupConv final : public RowKernel {
   LookupTarget target_;
   int group_ic_, group_oc_;
   int group_tables_;    ///< of a pixel
-  int steps_;           ///< tables of a group in the window
+  int steps_;           ///< tables of a group in the window, padded
   bool across_pixels_;  ///< see LookupTile
   int index_bytes_;     ///< of a vector
   int vectors_;         ///< of a whole strip
@@ -82,8 +85,9 @@ LookupConv::LookupConv(const ConvProblem& problem, std::span<const uint8_t> code
   group_ic_ = p_.ic / p_.groups;
   group_oc_ = p_.oc / p_.groups;
   group_tables_ = (group_ic_ + kTableCodes - 1) / kTableCodes;
-  steps_ = group_tables_ * w.kernel_h * w.kernel_w;
+  steps_ = static_cast<int>(round_up(size_t{1} * group_tables_ * w.kernel_h * w.kernel_w, kStepsAtOnce));
   flush_steps_ = 255 / (kTableCodes * ((1 << p_.a_bits) - 1));
+  if (flush_steps_ > kStepsAtOnce) flush_steps_ -= flush_steps_ % kStepsAtOnce;
   phase_pixels_ = (p_.iw + w.pad_left + w.pad_right + w.stride_w - 1) / w.stride_w;
   for (int kx = 0; kx < w.kernel_w; ++kx) {
     const int phase = kx * w.dilation_w % w.stride_w;
@@ -108,7 +112,8 @@ void LookupConv::choose_layout() {
   across_pixels_ = blocks > 1 && several <= one_pixel;
   index_bytes_ = across_pixels_ ? kTableBytes : target_.lanes;
   // One pixel alone shares its table among as many vectors as there are registers.
-  vectors_ = p_.ow == 1 ? target_.tile_vectors : across_pixels_ ? target_.index_vectors : 1;
+  const int most = p_.ow == 1 ? target_.tile_vectors : across_pixels_ ? target_.index_vectors : 1;
+  vectors_ = std::min(most, static_cast<int>(std::bit_floor((lanes + index_bytes_ - 1) / index_bytes_)));
 }
 
 void LookupConv::make_strips() {
@@ -168,23 +173,28 @@ void LookupConv::make_bias(std::span<const uint8_t> codes) {
 void LookupConv::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
   const program::Window& w = p_.window;
   const int width = p_.iw + w.pad_left + w.pad_right;
-  auto* sums = reinterpret_cast<int32_t*>(row + sums_offset_);
-  for (int group = 0; group < p_.groups; ++group) {
+  auto* window_sums = reinterpret_cast<int32_t*>(row + sums_offset_);
+  int32_t* const sums = window_sums + size_t{1} * p_.groups * p_.ow;
+  for (int group = 0; group < p_.groups; ++group, window_sums += p_.ow) {
     for (size_t i = 0; i < phases_.size(); ++i) {
       const int pixels = (width - phases_[i] + w.stride_w - 1) / w.stride_w;
-      const uint8_t* first = codes + size_t{1} * phases_[i] * p_.ic + group * group_ic_;
-      const size_t stride = size_t{1} * w.stride_w * p_.ic;
       uint8_t* tables =
           row + size_t{1} * group * group_tables_ * tables_stride_ + i * phase_pixels_ * kTableBytes;
-      target_.make_tables({first, stride, pixels, group_ic_, tables, tables_stride_});
-      for (int x = 0; x < pixels; ++x) sums[x] = target_.sum(first + x * stride, group_ic_);
-      sums += phase_pixels_;
+      target_.make_tables({codes + size_t{1} * phases_[i] * p_.ic + group * group_ic_,
+                           size_t{1} * w.stride_w * p_.ic, pixels, group_ic_, tables, tables_stride_,
+                           sums + i * phase_pixels_});
+    }
+    std::fill_n(window_sums, p_.ow, 0);
+    for (const Tap& tap : taps_) {
+      const int32_t* of_pixel = sums + size_t{1} * tap.phase * phase_pixels_ + tap.pixel;
+      for (int x = 0; x < p_.ow; ++x) window_sums[x] += of_pixel[x];
     }
   }
 }
 
 // rows: [kernel_h]; tables: [steps], those of output pixel 0.
 void LookupConv::find_tables(const uint8_t* const* rows, int group, const uint8_t** tables) const noexcept {
+  const uint8_t** const end = tables + steps_;
   for (int ky = 0; ky < p_.window.kernel_h; ++ky) {
     for (const Tap& tap : taps_) {
       const uint8_t* at = rows[ky] + size_t{1} * group * group_tables_ * tables_stride_ +
@@ -192,6 +202,7 @@ void LookupConv::find_tables(const uint8_t* const* rows, int group, const uint8_
       for (int i = 0; i < group_tables_; ++i, at += tables_stride_) *tables++ = at;
     }
   }
+  std::fill(tables, end, rows[0]);
 }
 
 // sums: [ow], weighted with the offset of the grid.
@@ -199,11 +210,9 @@ void LookupConv::window_sums(const uint8_t* const* rows, int group, int32_t* sum
   std::fill_n(sums, p_.ow, 0);
   if (p_.grid.offset == 0) return;
   for (int ky = 0; ky < p_.window.kernel_h; ++ky) {
-    for (const Tap& tap : taps_) {
-      const int32_t* of_pixel = reinterpret_cast<const int32_t*>(rows[ky] + sums_offset_) +
-                                (group * phases_.size() + tap.phase) * phase_pixels_ + tap.pixel;
-      for (int x = 0; x < p_.ow; ++x) sums[x] += of_pixel[x];
-    }
+    const int32_t* of_row =
+        reinterpret_cast<const int32_t*>(rows[ky] + sums_offset_) + size_t{1} * group * p_.ow;
+    for (int x = 0; x < p_.ow; ++x) sums[x] += of_row[x];
   }
   for (int x = 0; x < p_.ow; ++x) {
     sums[x] = static_cast<int32_t>(static_cast<uint32_t>(sums[x]) * static_cast<uint32_t>(p_.grid.offset));

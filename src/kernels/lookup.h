@@ -15,6 +15,8 @@ namespace bitstrata::kernels {
 
 inline constexpr int kTableCodes = 4;
 inline constexpr int kTableBytes = 16;
+/// Steps are padded with indices of 0, whose entry is 0, to a multiple of this.
+inline constexpr int kStepsAtOnce = 4;
 
 /// A step is one table of every pixel; consecutive output pixels of one row against up to 8 vectors of
 /// indices.
@@ -38,7 +40,7 @@ struct LookupTile {
   int channels;  ///< to write per pixel
 };
 
-/// Tables of one row of pixels.
+/// Tables of one row of pixels, and the sums of each.
 struct LookupRow {
   const uint8_t* codes;  ///< of the first pixel; 16 bytes behind any code may be read
   size_t pixel_stride_bytes;
@@ -46,6 +48,7 @@ struct LookupRow {
   uint8_t* tables;  ///< [(channels + 3) / 4] rows of `pixels` tables. What a table holds in entries that take
                     ///< codes behind the last channel is unspecified.
   size_t row_stride_bytes;
+  int32_t* sums;  ///< [pixels]: of the codes, modulo 2^32
 };
 
 /// The lookup code of one instruction set.
@@ -56,7 +59,6 @@ struct LookupTarget {
   const char* name = "";
   void (*tile)(const LookupTile& tile) = nullptr;
   void (*make_tables)(const LookupRow& row) = nullptr;
-  int32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;  ///< sum of the codes modulo 2^32
 };
 
 /// The target for exactly this instruction set.

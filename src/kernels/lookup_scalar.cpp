@@ -35,17 +35,14 @@ void tile(const LookupTile& a) {
   }
 }
 
-int32_t sum(const uint8_t* codes, size_t count) {
-  uint32_t total = 0;
-  for (size_t i = 0; i < count; ++i) total += codes[i];
-  return static_cast<int32_t>(total);
-}
-
 }  // namespace
 
 void make_tables_scalar(const LookupRow& row) {
   for (int x = 0; x < row.pixels; ++x) {
     const uint8_t* codes = row.codes + x * row.pixel_stride_bytes;
+    uint32_t sum = 0;
+    for (int c = 0; c < row.channels; ++c) sum += codes[c];
+    row.sums[x] = static_cast<int32_t>(sum);
     for (int q = 0; q * kTableCodes < row.channels; ++q, codes += kTableCodes) {
       uint8_t* table = row.tables + q * row.row_stride_bytes + static_cast<size_t>(x * kTableBytes);
       for (int i = 0; i < kTableBytes; ++i) {
@@ -58,7 +55,7 @@ void make_tables_scalar(const LookupRow& row) {
 }
 
 LookupTarget lookup_scalar_target() {
-  return {kLanes, 8, 1, "scalar", tile, make_tables_scalar, sum};
+  return {kLanes, 8, 1, "scalar", tile, make_tables_scalar};
 }
 
 }  // namespace bitstrata::kernels

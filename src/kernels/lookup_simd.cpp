@@ -38,7 +38,7 @@ constexpr int kBlocks = kLanes / kTableBytes;
 
 /// Registers: accumulators of bytes that fit, with what else a step needs.
 #if HWY_TARGET == HWY_AVX3
-constexpr int kTileVectors = 16, kIndexVectors = 4;
+constexpr int kTileVectors = 8, kIndexVectors = 2;
 #else
 constexpr int kTileVectors = 8, kIndexVectors = 2;
 #endif
@@ -131,10 +131,11 @@ HWY_INLINE void finish(ShortVector sums, const LookupTile& a, bool add, int pixe
   }
 }
 
-// GCC 12 loads a value again for each of its uses instead of keeping it, and loads are what limits a step.
+// Holds GCC 12 to the order written, in which a step takes the fewest registers; left alone it loads tables
+// once per use, moves sums around and spills some in the innermost loop.
 HWY_INLINE void keep_in_register(ByteVector& v) {
 #if HWY_ARCH_X86 && HWY_COMPILER_GCC
-  asm("" : "+v"(v.raw));
+  asm volatile("" : "+v"(v.raw));
 #else
   (void)v;
 #endif
@@ -154,18 +155,30 @@ HWY_INLINE void look_up(const uint8_t* table, const uint8_t* indices, ByteVector
         kAcrossPixels ? hn::LoadU(d, table + p * kLanes) : hn::LoadDup128(d, table + p * kTableBytes);
     keep_in_register(t);
     for (int v = 0; v < kV; ++v) {
-      const ByteVector entry = hn::TableLookupBytes(t, index[v]);
-      sum[p][v] = kSet ? entry : hn::Add(sum[p][v], entry);
+      ByteVector entry = hn::TableLookupBytes(t, index[v]);
+      if constexpr (!kSet) entry = hn::Add(sum[p][v], entry);
+      keep_in_register(entry);
+      sum[p][v] = entry;
     }
   }
 }
 
-template <bool kAcrossPixels, bool kTwoPlanes, int kP, int kV>
-HWY_NOINLINE void tile(const LookupTile& a) {
+// Steps [s, s + kSteps).
+template <bool kAcrossPixels, bool kSet, int kSteps, int kP, int kV>
+HWY_INLINE void look_up_steps(const LookupTile& a, int s, ByteVector (&sum)[kP][kV]) {
   constexpr int kIndexBytes = kV * (kAcrossPixels ? kTableBytes : kLanes);
+  const uint8_t* indices = a.indices + static_cast<ptrdiff_t>(s) * kIndexBytes;
+  const uint8_t* const* tables = a.tables + s;
+  look_up<kAcrossPixels, kSet>(tables[0] + a.first_bytes, indices, sum);
+  for (int i = 1; i < kSteps; ++i) {
+    look_up<kAcrossPixels, false>(tables[i] + a.first_bytes, indices + i * kIndexBytes, sum);
+  }
+}
+
+template <bool kAcrossPixels, bool kTwoPlanes, int kSteps, int kP, int kV>
+HWY_NOINLINE void tile(const LookupTile& a) {
   constexpr int kPixelsPerVector = kAcrossPixels ? kBlocks : 1;
   constexpr int kChannelsPerVector = (kAcrossPixels ? kTableBytes : kLanes) / (kTwoPlanes ? 2 : 1);
-  const uint8_t* indices = a.indices;
   for (int begin = 0; begin < a.steps; begin += a.widen_steps) {
     const int end = std::min(begin + a.widen_steps, a.steps);
     Wide<kTwoPlanes> wide[kP][kV];
@@ -175,10 +188,9 @@ HWY_NOINLINE void tile(const LookupTile& a) {
     for (int first = begin; first < end; first += a.flush_steps) {
       const int last = std::min(first + a.flush_steps, end);
       ByteVector sum[kP][kV];
-      look_up<kAcrossPixels, true>(a.tables[first] + a.first_bytes, indices, sum);
-      indices += kIndexBytes;
-      for (int s = first + 1; s < last; ++s, indices += kIndexBytes) {
-        look_up<kAcrossPixels, false>(a.tables[s] + a.first_bytes, indices, sum);
+      look_up_steps<kAcrossPixels, true, kSteps>(a, first, sum);
+      for (int s = first + kSteps; s < last; s += kSteps) {
+        look_up_steps<kAcrossPixels, false, kSteps>(a, s, sum);
       }
       for (int p = 0; p < kP; ++p) {
         for (int v = 0; v < kV; ++v) wide[p][v].add(sum[p][v]);
@@ -207,27 +219,22 @@ HWY_INLINE void with_pixels(const LookupTile& a, int vectors) {
   if constexpr (kP > 1) {
     if (vectors < kP) return with_pixels<kAcrossPixels, kTwoPlanes, kV, kP - 1>(a, vectors);
   }
-  tile<kAcrossPixels, kTwoPlanes, kP, kV>(a);
+  a.flush_steps % kStepsAtOnce == 0 ? tile<kAcrossPixels, kTwoPlanes, kStepsAtOnce, kP, kV>(a)
+                                    : tile<kAcrossPixels, kTwoPlanes, 1, kP, kV>(a);
 }
 
-template <bool kAcrossPixels, bool kTwoPlanes>
+template <bool kAcrossPixels, bool kTwoPlanes, int kV = kAcrossPixels ? kIndexVectors : kTileVectors>
 HWY_INLINE void with_vectors(const LookupTile& a) {
-  const int pixels = kAcrossPixels ? (a.pixels + kBlocks - 1) / kBlocks : a.pixels;
-  switch (a.vectors) {
-    case 8:
-      return with_pixels<kAcrossPixels, kTwoPlanes, 8>(a, pixels);
-    case 4:
-      return with_pixels<kAcrossPixels, kTwoPlanes, 4>(a, pixels);
-    case 2:
-      return with_pixels<kAcrossPixels, kTwoPlanes, 2>(a, pixels);
-    default:
-      return with_pixels<kAcrossPixels, kTwoPlanes, 1>(a, pixels);
+  if constexpr (kV > 1) {
+    if (a.vectors < kV) return with_vectors<kAcrossPixels, kTwoPlanes, kV / 2>(a);
   }
+  with_pixels<kAcrossPixels, kTwoPlanes, kV>(a,
+                                             kAcrossPixels ? (a.pixels + kBlocks - 1) / kBlocks : a.pixels);
 }
 
 void any_tile(const LookupTile& a) {
-  if (a.across_pixels && kBlocks > 1) {
-    a.two_planes ? with_vectors<true, true>(a) : with_vectors<true, false>(a);
+  if (a.across_pixels) {
+    a.two_planes ? with_vectors<kBlocks != 1, true>(a) : with_vectors<kBlocks != 1, false>(a);
   } else {
     a.two_planes ? with_vectors<false, true>(a) : with_vectors<false, false>(a);
   }
@@ -254,9 +261,14 @@ alignas(16) constexpr uint8_t kFirstPair[16] = {kNone, 0, 2, 1, kNone, 0, 2, 1,
 alignas(16) constexpr uint8_t kSecondPair[16] = {kNone, kNone, kNone, kNone, 4, 4, 4, 4,
                                                  6,     6,     6,     6,     5, 5, 5, 5};
 
+// Loaded at 16 - n: the first n bytes set.
+alignas(16) constexpr uint8_t kFirstBytes[32] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                                 255, 255, 255, 255, 255, 255, 255, 255};
+
 void make_tables(const LookupRow& a) {
   const Bytes d;
   const Shorts d16;
+  const hn::Repartition<uint64_t, Bytes> d64;
   const ByteVector eight = hn::Set(d, 8);
   const ByteVector first_even = hn::LoadDup128(d, kFirstPair), second_even = hn::LoadDup128(d, kSecondPair);
   const ByteVector first_odd = hn::Add(first_even, eight), second_odd = hn::Add(second_even, eight);
@@ -265,8 +277,11 @@ void make_tables(const LookupRow& a) {
     const int x = std::min(next, a.pixels - kBlocks);
     const uint8_t* codes = a.codes + x * a.pixel_stride_bytes;
     uint8_t* tables = a.tables + static_cast<size_t>(x * kTableBytes);
+    auto sums = hn::Zero(d64);
     for (int c = 0; c < a.channels; c += 16, codes += 16) {
-      const ByteVector v = load_codes(d, codes, a.pixel_stride_bytes);
+      ByteVector v = load_codes(d, codes, a.pixel_stride_bytes);
+      if (c + 16 > a.channels) v = hn::And(v, hn::LoadDup128(d, kFirstBytes + 16 - (a.channels - c)));
+      sums = hn::Add(sums, hn::SumsOf8(v));
       const ByteVector neighbours = hn::Add(v, hn::BitCast(d, hn::ShiftRight<8>(hn::BitCast(d16, v))));
       const ByteVector low = hn::InterleaveLower(d, v, neighbours),
                        high = hn::InterleaveUpper(d, v, neighbours);
@@ -280,24 +295,17 @@ void make_tables(const LookupRow& a) {
       if (c + 8 < a.channels) make(high, first_even, second_even);
       if (c + 12 < a.channels) make(high, first_odd, second_odd);
     }
+    HWY_ALIGN uint64_t halves[2 * kBlocks];
+    hn::Store(sums, d64, halves);
+    for (int i = 0; i < kBlocks; ++i) {
+      a.sums[x + i] = static_cast<int32_t>(static_cast<uint32_t>(halves[2 * i] + halves[2 * i + 1]));
+    }
   }
-}
-
-int32_t sum(const uint8_t* codes, size_t count) {
-  const Bytes d8;
-  const hn::Repartition<uint64_t, Bytes> d64;
-  const size_t lanes = hn::Lanes(d8);
-  auto sums = hn::Zero(d64);
-  size_t i = 0;
-  for (; i + lanes <= count; i += lanes) sums = hn::Add(sums, hn::SumsOf8(hn::LoadU(d8, codes + i)));
-  uint32_t total = static_cast<uint32_t>(hn::GetLane(hn::SumOfLanes(d64, sums)));
-  for (; i < count; ++i) total += codes[i];
-  return static_cast<int32_t>(total);
 }
 
 LookupTarget target() {
   static const std::string name = std::string("highway ") + hwy::TargetName(HWY_TARGET);
-  return {kLanes, kTileVectors, kIndexVectors, name.c_str(), any_tile, make_tables, sum};
+  return {kLanes, kTileVectors, kIndexVectors, name.c_str(), any_tile, make_tables};
 }
 
 #endif
