@@ -173,11 +173,11 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
       switch (entry.isa) {
         case Isa::kAmx:
         case Isa::kVnni:
-          return 900 / planes * used_fraction(problem, 16);
+          return 1050 / planes * used_fraction(problem, 16);
         case Isa::kAvx512:
-          return 350 / planes * used_fraction(problem, 16);
+          return 650 / planes * used_fraction(problem, 16);
         case Isa::kAvx2:
-          return 320 / planes * used_fraction(problem, 8);
+          return 400 / planes * used_fraction(problem, 8);
         case Isa::kNeon:
           return 150 / planes * used_fraction(problem, 4);
         case Isa::kScalar:

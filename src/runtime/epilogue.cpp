@@ -201,20 +201,25 @@ void Epilogue::prepend(StepKind kind, Source source) {
 
 bool Epilogue::requantize(const Context& context, int64_t image, Tiling::Tile tile, const int32_t* acc,
                           const float* scale, const float* shift) const noexcept {
-  if (stores_.size() != 1 || !stores_[0].code || steps_.size() > 1) return false;
-  const quant::CodeType& code = *stores_[0].code;
-  uint8_t* target = context.data<uint8_t>(stores_[0].tensor) + image * elems_ + tile.begin;
-  const auto count = static_cast<size_t>(tile.count);
-  if (steps_.empty()) {
-    ops_->requantize(acc, scale, shift, code.inverse_scale(), code.zero, code.max_code(), target, count);
-    return true;
+  constexpr size_t kMaxStores = 2;
+  if (stores_.size() > kMaxStores || steps_.size() > 1) return false;
+  Codes residual;
+  if (!steps_.empty()) {
+    if (steps_[0].kind != StepKind::kAdd) return false;
+    residual.v = steps_[0].source->dense_codes(context, image, tile);
+    if (residual.v == nullptr) return false;
+    residual.zero = steps_[0].source->code()->zero;
+    residual.scale = steps_[0].source->code()->scale;
   }
-  const PreparedStep& step = steps_[0];
-  if (step.kind != StepKind::kAdd) return false;
-  const uint8_t* residual = step.source->dense_codes(context, image, tile);
-  if (residual == nullptr) return false;
-  ops_->requantize_sum(acc, scale, shift, residual, step.source->code()->zero, step.source->code()->scale,
-                       code.inverse_scale(), code.zero, code.max_code(), target, count);
+  CodeStore targets[kMaxStores];
+  for (size_t i = 0; i < stores_.size(); ++i) {
+    if (!stores_[i].code) return false;
+    const quant::CodeType& code = *stores_[i].code;
+    uint8_t* codes = context.data<uint8_t>(stores_[i].tensor) + image * elems_ + tile.begin;
+    targets[i] = {code.inverse_scale(), code.zero, code.max_code(), codes};
+  }
+  ops_->requantize(acc, scale, shift, residual, targets, static_cast<int>(stores_.size()),
+                   static_cast<size_t>(tile.count));
   return true;
 }
 

@@ -130,7 +130,8 @@ class Epilogue {
   };
   static constexpr int64_t kSerialElems = 8192;
 
-  /// The codes of one store whose steps are none, or one addition of a tensor's codes: one pass over acc.
+  /// When there are one or two stores, of codes, and no steps but perhaps one addition of a tensor's codes:
+  /// one pass over acc. False: nothing was done.
   bool requantize(const Context& context, int64_t image, Tiling::Tile tile, const int32_t* acc,
                   const float* scale, const float* shift) const noexcept;
   void finish(const Context& context, int64_t image, Tiling::Tile tile, float* y, float* t) const noexcept;

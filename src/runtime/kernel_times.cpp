@@ -41,8 +41,8 @@ class End {
   void run(int image, size_t first_elem, size_t count, const int32_t* acc) const noexcept {
     uint8_t* target = codes_.data() + image * image_elems_ + first_elem;
     for (size_t done = 0; done < count; done += chunk_) {
-      ops_.requantize(acc + done, mul_.data(), add_.data(), 1.0f, 0, kMaxCode, target + done,
-                      std::min(chunk_, count - done));
+      const CodeStore store{1.0f, 0, kMaxCode, target + done};
+      ops_.requantize(acc + done, mul_.data(), add_.data(), {}, &store, 1, std::min(chunk_, count - done));
     }
   }
   kernels::Requantization requantization() const noexcept {

@@ -1,6 +1,8 @@
 // One source for every vector instruction set: Highway includes this file once per target.
 #include "runtime/row_ops.h"
 
+#include <algorithm>
+
 #define HWY_DISABLED_TARGETS \
   (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
@@ -150,14 +152,28 @@ void hard_swish(float* y, size_t count) {
   });
 }
 
-// Clipped before it is rounded, which saves a pass through the rounding unit: the bounds are integers.
+// Into [low, high]; NaN becomes low.
+template <typename V>
+HWY_INLINE V clip_to_codes(V y, V low, V high) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  return hn::Min(hn::Max(y, low), high);  // these give their second operand for NaN
+#else
+  return clip_vector(y, low, high);
+#endif
+}
+
+// Clipped before it is rounded, which changes nothing as the bounds are integers. Then rounding half to even
+// is what the addition of 1.5 * 2^23 does, whose last bit stands for 1.
 template <typename D>
 HWY_INLINE void store_codes(D d, hn::Vec<D> y, float inverse, int zero, int max_code, uint8_t* v) {
   const hn::Rebind<int32_t, D> d32;
   const hn::Rebind<uint8_t, D> d8;
-  const auto clipped = clip_vector(hn::Mul(y, hn::Set(d, inverse)), hn::Set(d, static_cast<float>(zero)),
-                                   hn::Set(d, static_cast<float>(zero + max_code)));
-  hn::StoreU(hn::DemoteTo(d8, hn::Sub(hn::NearestInt(clipped), hn::Set(d32, zero))), d8, v);
+  constexpr float kRounder = 12582912.0f;
+  constexpr int32_t kRounderBits = 0x4B400000;
+  const auto clipped = clip_to_codes(hn::Mul(y, hn::Set(d, inverse)), hn::Set(d, static_cast<float>(zero)),
+                                     hn::Set(d, static_cast<float>(zero + max_code)));
+  const auto rounded = hn::BitCast(d32, hn::Add(clipped, hn::Set(d, kRounder)));
+  hn::StoreU(hn::DemoteTo(d8, hn::Sub(rounded, hn::Set(d32, kRounderBits + zero))), d8, v);
 }
 
 void store(const float* y, float inverse, int zero, int max_code, uint8_t* v, size_t count) {
@@ -165,21 +181,29 @@ void store(const float* y, float inverse, int zero, int max_code, uint8_t* v, si
                       HWY_ATTR { store_codes(d, hn::LoadU(d, y + i), inverse, zero, max_code, v + i); });
 }
 
-void requantize(const int32_t* acc, const float* mul, const float* add, float inverse, int zero, int max_code,
-                uint8_t* v, size_t count) {
+template <bool kSum, int kStores>
+void requantize_row(const int32_t* acc, const float* mul, const float* add, const Codes& residual,
+                    const CodeStore* stores, size_t count) {
+  const Codes from = residual;
+  CodeStore to[kStores];
+  std::copy_n(stores, kStores, to);
   for_each(count, [=](auto d, size_t i) HWY_ATTR {
-    store_codes(d, scaled(d, acc + i, mul + i, add + i), inverse, zero, max_code, v + i);
+    auto y = scaled(d, acc + i, mul + i, add + i);
+    if constexpr (kSum) y = hn::Add(y, load_codes(d, from.v + i, from.zero, from.scale));
+    for (const CodeStore& store : to)
+      store_codes(d, y, store.inverse, store.zero, store.max_code, store.v + i);
   });
 }
 
-void requantize_sum(const int32_t* acc, const float* mul, const float* add, const uint8_t* residual,
-                    int residual_zero, float residual_scale, float inverse, int zero, int max_code,
-                    uint8_t* v, size_t count) {
-  for_each(count, [=](auto d, size_t i) HWY_ATTR {
-    const auto y = hn::Add(scaled(d, acc + i, mul + i, add + i),
-                           load_codes(d, residual + i, residual_zero, residual_scale));
-    store_codes(d, y, inverse, zero, max_code, v + i);
-  });
+void requantize(const int32_t* acc, const float* mul, const float* add, const Codes& residual,
+                const CodeStore* stores, int store_count, size_t count) {
+  if (residual.v == nullptr) {
+    (store_count == 1 ? requantize_row<false, 1> : requantize_row<false, 2>)(acc, mul, add, residual, stores,
+                                                                             count);
+  } else {
+    (store_count == 1 ? requantize_row<true, 1> : requantize_row<true, 2>)(acc, mul, add, residual, stores,
+                                                                           count);
+  }
 }
 
 const RowOps& table() {
@@ -199,7 +223,6 @@ const RowOps& table() {
                              hard_swish,
                              store,
                              requantize,
-                             requantize_sum,
                              hwy::TargetName(HWY_TARGET)};
   return ops;
 }

@@ -7,6 +7,20 @@
 
 namespace bitstrata::runtime {
 
+/// Codes that stand for float32(v + zero) * scale.
+struct Codes {
+  const uint8_t* v = nullptr;
+  int zero = 0;
+  float scale = 1;
+};
+
+/// Where and how values become codes: v = clamp(rint(y * inverse), zero, zero + max_code) - zero.
+struct CodeStore {
+  float inverse = 1;
+  int zero = 0, max_code = 255;
+  uint8_t* v = nullptr;
+};
+
 /// The operations of docs/arithmetic.md over `count` neighbouring elements, for one instruction set. Element
 /// by element they round exactly as written there, so that every instruction set gives the same result. No
 /// alignment needed.
@@ -31,13 +45,9 @@ struct RowOps {
   void (*hard_swish)(float* y, size_t count);
   /// v = clamp(rint(y * inverse), zero, zero + max_code) - zero
   void (*store)(const float* y, float inverse, int zero, int max_code, uint8_t* v, size_t count);
-  /// scale and store in one pass, for the layers whose epilogue is just that.
-  void (*requantize)(const int32_t* acc, const float* mul, const float* add, float inverse, int zero,
-                     int max_code, uint8_t* v, size_t count);
-  /// scale, addition of the codes `residual`, and store in one pass, for the ends of residual blocks.
-  void (*requantize_sum)(const int32_t* acc, const float* mul, const float* add, const uint8_t* residual,
-                         int residual_zero, float residual_scale, float inverse, int zero, int max_code,
-                         uint8_t* v, size_t count);
+  /// scale, addition of the codes `residual` unless that is null, and one or two stores, in one pass.
+  void (*requantize)(const int32_t* acc, const float* mul, const float* add, const Codes& residual,
+                     const CodeStore* stores, int store_count, size_t count);
   const char* name;  ///< Highway's name of the target
 };
 

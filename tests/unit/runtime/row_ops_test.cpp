@@ -125,17 +125,31 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
       ops.store(x.data(), code.inverse_scale(), code.zero, code.max_code(), found.data(), count);
       for (size_t i = 0; i < count; ++i) ASSERT_EQ(found[i], quant::quantize(x[i], code)) << x[i];
 
-      ops.requantize(acc.data(), x.data(), t.data(), code.inverse_scale(), code.zero, code.max_code(),
-                     found.data(), count);
-      std::vector<uint8_t> with_residual(count);
-      ops.requantize_sum(acc.data(), x.data(), t.data(), codes.data(), type.zero, type.scale,
-                         code.inverse_scale(), code.zero, code.max_code(), with_residual.data(), count);
+      const quant::CodeType second{5, -3, 0.21f};
+      std::vector<uint8_t> with_residual(count), beside(count), beside_residual(count);
+      const auto requantize = [&](const Codes& residual, std::vector<uint8_t>& one,
+                                  std::vector<uint8_t>* two) {
+        const CodeStore stores[] = {
+            {code.inverse_scale(), code.zero, code.max_code(), one.data()},
+            {second.inverse_scale(), second.zero, second.max_code(), two ? two->data() : nullptr}};
+        ops.requantize(acc.data(), x.data(), t.data(), residual, stores, two ? 2 : 1, count);
+      };
+      const Codes residual{codes.data(), type.zero, type.scale};
+      requantize({}, found, nullptr);
+      requantize(residual, with_residual, nullptr);
+      std::vector<uint8_t> again(count), again_residual(count);
+      requantize({}, again, &beside);
+      requantize(residual, again_residual, &beside_residual);
+      EXPECT_EQ(again, found);
+      EXPECT_EQ(again_residual, with_residual);
       for (size_t i = 0; i < count; ++i) {
         float y = static_cast<float>(acc[i]) * x[i];
         y = y + t[i];
         ASSERT_EQ(found[i], quant::quantize(y, code)) << y;
+        ASSERT_EQ(beside[i], quant::quantize(y, second)) << y;
         y = y + quant::dequantize(codes[i], type);
         ASSERT_EQ(with_residual[i], quant::quantize(y, code)) << y;
+        ASSERT_EQ(beside_residual[i], quant::quantize(y, second)) << y;
       }
     }
   }
