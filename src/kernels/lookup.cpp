@@ -112,7 +112,7 @@ void LookupConv::choose_layout() {
   across_pixels_ = blocks > 1 && several <= one_pixel;
   index_bytes_ = across_pixels_ ? kTableBytes : target_.lanes;
   // One pixel alone shares its table among as many vectors as there are registers.
-  const int most = p_.ow == 1 ? target_.tile_vectors : across_pixels_ ? target_.index_vectors : 1;
+  const int most = p_.ow == 1 ? 8 : across_pixels_ || target_.tile_vectors > 8 ? target_.index_vectors : 1;
   vectors_ = std::min(most, static_cast<int>(std::bit_floor((lanes + index_bytes_ - 1) / index_bytes_)));
 }
 

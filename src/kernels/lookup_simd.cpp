@@ -38,7 +38,7 @@ constexpr int kBlocks = kLanes / kTableBytes;
 
 /// Registers: accumulators of bytes that fit, with what else a step needs.
 #if HWY_TARGET == HWY_AVX3
-constexpr int kTileVectors = 8, kIndexVectors = 2;
+constexpr int kTileVectors = 16, kIndexVectors = 2;
 #else
 constexpr int kTileVectors = 8, kIndexVectors = 2;
 #endif
@@ -223,7 +223,7 @@ HWY_INLINE void with_pixels(const LookupTile& a, int vectors) {
                                     : tile<kAcrossPixels, kTwoPlanes, 1, kP, kV>(a);
 }
 
-template <bool kAcrossPixels, bool kTwoPlanes, int kV = kAcrossPixels ? kIndexVectors : kTileVectors>
+template <bool kAcrossPixels, bool kTwoPlanes, int kV = kAcrossPixels ? kIndexVectors : 8>
 HWY_INLINE void with_vectors(const LookupTile& a) {
   if constexpr (kV > 1) {
     if (a.vectors < kV) return with_vectors<kAcrossPixels, kTwoPlanes, kV / 2>(a);
