@@ -23,7 +23,7 @@ struct ExportOptions {
 void run_export(const ExportOptions& options) {
   check_writable(options.out);
   const NetworkFile network = load_network(options.model);
-  if (!network.is_packed) {
+  if (!network.is_quantized) {
     fail(ErrorCode::kBadInput,
          "{} is a float network, expected a packed one (model.bst of compress or compile)",
          printable(options.model));

@@ -15,8 +15,9 @@ namespace bitstrata::cli {
 namespace {
 
 bool is_train_command(std::string_view name) {
-  return std::ranges::any_of(train_commands(),
-                             [&](const TrainCommand& command) { return name == command.name; });
+  return std::ranges::any_of(train_commands(), [&](const TrainCommand& command) {
+    return name == command.name && !command.is_shared;
+  });
 }
 
 std::filesystem::path find_train_executable(std::string_view command) {
@@ -36,13 +37,19 @@ std::filesystem::path find_train_executable(std::string_view command) {
 
 void forward_train_command(int argc, char** argv) {
   if (argc < 2 || !is_train_command(argv[1])) return;
+  become_train_executable(argv);
+}
+
+void become_train_executable(char** argv) {
   const auto executable = find_train_executable(argv[1]);
   execv(executable.c_str(), argv);
   fail(ErrorCode::kIo, "{} cannot be started: {}", executable.string(), std::strerror(errno));
 }
 
 void add_train_commands(CLI::App& app) {
-  for (const TrainCommand& command : train_commands()) app.add_subcommand(command.name, command.description);
+  for (const TrainCommand& command : train_commands()) {
+    if (!command.is_shared) app.add_subcommand(command.name, command.description);
+  }
 }
 
 }  // namespace bitstrata::cli

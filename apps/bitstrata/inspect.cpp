@@ -156,7 +156,10 @@ std::string tensor_text(const program::Program& program, program::TensorId id) {
 
 std::string head_text(const NetworkFile& file, const program::Program& program) {
   std::string text = fmt::format("{}: {}, {} bytes\n", printable(file.path.string(), 1000),
-                                 file.is_packed ? "packed network" : "float network", file.file_bytes);
+                                 file.is_packed      ? "packed network"
+                                 : file.is_quantized ? "quantized network"
+                                                     : "float network",
+                                 file.file_bytes);
   text += fmt::format("input    {}\n", tensor_text(program, program.input));
   for (program::TensorId id : program.outputs) text += fmt::format("output   {}\n", tensor_text(program, id));
   if (!program.mean.empty())

@@ -10,7 +10,7 @@ constexpr TrainCommand kTrainCommands[] = {
     {"train", "Train a float network: a built-in small one, or an ONNX file further"},
     {"search", "First stage of compress: bits for every layer, as plan.json"},
     {"finetune", "Second stage: train at the bits of a plan"},
-    {"compile", "Third stage: pack a fine-tuned network as model.bst"},
+    {"compile", "Third stage: pack a fine-tuned or quantized network as model.bst", true},
     {"compare", "Run search methods side by side and tabulate accuracy, size and cost"},
     {"verify", "Compare the runtime with the training arithmetic, code for code"},
 };

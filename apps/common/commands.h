@@ -11,6 +11,7 @@ namespace bitstrata::cli {
 struct TrainCommand {
   const char* name;
   const char* description;  ///< one line for --help
+  bool is_shared = false;   ///< the light executable has this command too, and hands over what it cannot do
 };
 
 /// All of them, in the order of the help text.

@@ -45,7 +45,17 @@ NetworkFile load_network(const std::filesystem::path& path) {
   network.path = path;
   network.file_bytes = regular_file_bytes(path);
   network.is_packed = is_bst(path);
-  network.program = network.is_packed ? format::read(path) : compile::lower_float(onnx::import_file(path));
+  network.is_quantized = network.is_packed;
+  if (network.is_packed) {
+    network.program = format::read(path);
+    return network;
+  }
+  onnx::Options options;
+  options.quantizers = true;
+  const graph::Graph graph = onnx::import_file(path, options);
+  network.is_quantized = graph::has_quantizers(graph);
+  network.program =
+      network.is_quantized ? compile::lower_quantized(graph).program : compile::lower_float(graph);
   return network;
 }
 

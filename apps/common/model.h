@@ -11,11 +11,13 @@ namespace bitstrata::cli {
 struct NetworkFile {
   std::filesystem::path path;
   uint64_t file_bytes = 0;
-  bool is_packed = false;  ///< .bst rather than ONNX
+  bool is_packed = false;     ///< .bst rather than ONNX
+  bool is_quantized = false;  ///< packed, or ONNX with quantizers
   program::Program program;
 };
 
-/// Reads model.bst, or an ONNX file as a float network. Told apart by name and first bytes. Errors as
+/// Reads model.bst, or an ONNX file: as compile::lower_quantized has it when it has quantizers, otherwise as a
+/// float network. Told apart by name and first bytes. Errors as
 /// format::read and onnx::import_file.
 NetworkFile load_network(const std::filesystem::path& path);
 

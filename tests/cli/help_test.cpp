@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect", "profile", "report", "export"};
+const std::vector<std::string> kLight = {"eval", "run", "bench", "inspect", "profile", "report", "export", "compile"};
 
 /// The names under "Subcommands:" of `bitstrata --help`.
 std::vector<std::string> listed_commands() {
