@@ -20,6 +20,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int kRounds = 7;
+constexpr double kRoundUs = 2000;
+
 /// Equal numbers of input and output channels, 3x3 window, stride 1, written C@H.
 struct Shape {
   int channels, extent;
@@ -90,7 +93,7 @@ Json measure_cell(const std::string& shape, Pair pair, Isa isa, const KernelBenc
   const kernels::OnednnPeer peer(problem, isa);
   std::vector<std::function<void()>> works = {[&] { peer.run(); }};
   for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });
-  const std::vector<double> us = runtime::least_us(works);
+  const std::vector<double> us = runtime::least_us(works, kRounds, kRoundUs);
 
   std::vector<size_t> order(trial.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;

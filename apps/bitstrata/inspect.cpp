@@ -202,7 +202,9 @@ std::string verdicts_text(const std::vector<Layer>& layers) {
                         layer.bits.a_bits);
     for (const auto& verdict : layer.verdicts) {
       text += fmt::format("  {:<28} {}\n", verdict.entry->name,
-                          verdict.chosen ? "chosen" : "refused: " + verdict.reason);
+                          verdict.chosen    ? "chosen"
+                          : verdict.refused ? "refused: " + verdict.reason
+                                            : verdict.reason);
     }
   }
   return text;

@@ -22,8 +22,8 @@ using kernels::KernelEntry;
 
 /// A kernel whose estimate is this many times worse than the best one is not worth measuring.
 constexpr double kHopeless = 8;
-constexpr int kRounds = 5;
-constexpr double kRoundUs = 1500;
+constexpr int kRounds = 4;
+constexpr double kRoundUs = 800;
 constexpr uint64_t kMaxFileBytes = 16u << 20;
 
 /// The usual epilogue, one pass over the accumulators: what the time of a kernel includes.
@@ -182,9 +182,9 @@ void KernelTrial::run(size_t index) const noexcept {
                                 reinterpret_cast<int32_t*>(state_->acc.data()), state_->end);
 }
 
-std::vector<double> least_us(std::span<const std::function<void()>> works) {
+std::vector<double> least_us(std::span<const std::function<void()>> works, int rounds, double round_us) {
   std::vector<double> least(works.size(), std::numeric_limits<double>::infinity());
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < works.size(); ++i) {
       // The first run of a round pays for what the others left in the caches.
       works[i]();
@@ -195,7 +195,7 @@ std::vector<double> least_us(std::span<const std::function<void()>> works) {
         const std::chrono::duration<double, std::micro> elapsed = std::chrono::steady_clock::now() - start;
         least[i] = std::min(least[i], elapsed.count());
         spent += elapsed.count();
-      } while (spent < kRoundUs);
+      } while (spent < round_us);
     }
   }
   return least;
@@ -204,7 +204,7 @@ std::vector<double> least_us(std::span<const std::function<void()>> works) {
 std::vector<KernelTime> time_kernels(const KernelTrial& trial) {
   std::vector<std::function<void()>> works;
   for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });
-  const std::vector<double> us = least_us(works);
+  const std::vector<double> us = least_us(works, kRounds, kRoundUs);
   std::vector<KernelTime> times;
   for (size_t i = 0; i < trial.size(); ++i) times.push_back({&trial.entry(i), us[i]});
   std::ranges::stable_sort(times, {}, &KernelTime::us);

@@ -22,8 +22,8 @@ struct KernelTime {
 };
 
 /// Least time of each of `works`, in microseconds: they take turns in rounds, so that what disturbs the
-/// machine for a while disturbs all of them, and run for some milliseconds each.
-std::vector<double> least_us(std::span<const std::function<void()>> works);
+/// machine for a while disturbs all of them, and run for `round_us` and at least twice in each.
+std::vector<double> least_us(std::span<const std::function<void()>> works, int rounds, double round_us);
 
 /// The kernels that accept a problem under a cap and are not hopeless by their estimate, ready to run on
 /// random codes: problem.max_batch images on problem.max_threads threads. Not thread-safe.

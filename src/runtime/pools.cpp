@@ -188,31 +188,67 @@ class MaxPoolExecutor final : public Executor {
   MaxPoolExecutor(const Preparation& p, const Op& op, const Window& window)
       : input_(op.inputs[0]),
         output_(op.outputs[0]),
+        ops_(&p.ops),
         codes_(p.tensor(input_).code),
         threads_(p.options.threads) {
     const Dims& out = p.tensor(output_).dims;
     walk_ = walk(p.tensor(input_).dims, out[2], window);
     oh_ = out[1];
+    if (codes_) {
+      const auto row_bytes = static_cast<size_t>(walk_.iw * walk_.channels);
+      columns_offset_ = scratch_.reserve(static_cast<size_t>(threads_) * aligned(row_bytes));
+    }
   }
 
   void run(const Context& context) const noexcept override {
     if (codes_)
-      pool<uint8_t>(context);
+      pool_codes(context);
     else
-      pool<float>(context);
+      pool_values(context);
   }
 
  private:
-  template <typename T>
-  void pool(const Context& context) const noexcept {
+  /// The largest of the rows, or pixels, first, first + step, ..., `count` of them, each of `elems` codes.
+  void largest(const uint8_t* first, int64_t step, int64_t count, uint8_t* target,
+               int64_t elems) const noexcept {
+    constexpr int64_t kAtOnce = 8;
+    const uint8_t* sources[kAtOnce + 1];
+    for (int64_t done = 0; done < count;) {
+      int n = 0;
+      if (done > 0) sources[n++] = target;
+      for (; n <= kAtOnce && done < count; ++done) sources[n++] = first + done * step;
+      ops_->max_codes(sources, n, target, static_cast<size_t>(elems));
+    }
+  }
+
+  // First down the columns of a whole row of windows, then along it: the order does not matter to integers.
+  void pool_codes(const Context& context) const noexcept {
+    const int64_t channels = walk_.channels, row_elems = walk_.iw * channels;
+    const Window& w = walk_.window;
+    parallel_for(threads_, context.n * oh_, [&](int64_t row, int thread) {
+      const uint8_t* source = context.data<uint8_t>(input_) + row / oh_ * walk_.ih * row_elems;
+      uint8_t* target = context.data<uint8_t>(output_) + row * walk_.ow * channels;
+      auto* column = reinterpret_cast<uint8_t*>(context.scratch + columns_offset_) +
+                     static_cast<size_t>(thread) * aligned(static_cast<size_t>(row_elems));
+      const Span rows = inside(row % oh_, walk_.ih, w.kernel_h, w.stride_h, w.dilation_h, w.pad_top);
+      largest(source + rows.first * row_elems, w.dilation_h * row_elems, rows.count, column, row_elems);
+      for (int64_t x = 0; x < walk_.ow; ++x, target += channels) {
+        const Span columns = inside(x, walk_.iw, w.kernel_w, w.stride_w, w.dilation_w, w.pad_left);
+        largest(column + columns.first * channels, w.dilation_w * channels, columns.count, target, channels);
+      }
+    });
+  }
+
+  // In row-major order, which decides about NaN.
+  void pool_values(const Context& context) const noexcept {
     const int64_t channels = walk_.channels;
     parallel_for(threads_, context.n * oh_, [&](int64_t row, int) {
-      const T* source = context.data<T>(input_) + row / oh_ * channels * walk_.ih * walk_.iw;
-      T* target = context.data<T>(output_) + row * walk_.ow * channels;
+      const float* source = context.data<float>(input_) + row / oh_ * channels * walk_.ih * walk_.iw;
+      float* target = context.data<float>(output_) + row * walk_.ow * channels;
       for (int64_t x = 0; x < walk_.ow; ++x, target += channels) {
         bool first = true;
         walk_.each(row % oh_ * walk_.ow + x, [&](int64_t offset) {
-          const T* at = source + offset;
+          const float* at = source + offset;
           if (first)
             std::copy_n(at, channels, target);
           else {
@@ -225,10 +261,12 @@ class MaxPoolExecutor final : public Executor {
   }
 
   TensorId input_, output_;
+  const RowOps* ops_;
   bool codes_;
   int threads_;
   WindowWalk walk_;
   int64_t oh_;
+  size_t columns_offset_ = 0;
 };
 
 }  // namespace

@@ -206,6 +206,21 @@ void requantize(const int32_t* acc, const float* mul, const float* add, const Co
   }
 }
 
+void max_codes(const uint8_t* const* v, int n, uint8_t* y, size_t count) {
+  const hn::ScalableTag<uint8_t> d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    auto largest = hn::LoadU(d, v[0] + i);
+    for (int k = 1; k < n; ++k) largest = hn::Max(largest, hn::LoadU(d, v[k] + i));
+    hn::StoreU(largest, d, y + i);
+  }
+  for (; i < count; ++i) {
+    uint8_t largest = v[0][i];
+    for (int k = 1; k < n; ++k) largest = std::max(largest, v[k][i]);
+    y[i] = largest;
+  }
+}
+
 const RowOps& table() {
   static const RowOps ops = {convert,
                              scale,
@@ -223,6 +238,7 @@ const RowOps& table() {
                              hard_swish,
                              store,
                              requantize,
+                             max_codes,
                              hwy::TargetName(HWY_TARGET)};
   return ops;
 }

@@ -48,6 +48,8 @@ struct RowOps {
   /// scale, addition of the codes `residual` unless that is null, and one or two stores, in one pass.
   void (*requantize)(const int32_t* acc, const float* mul, const float* add, const Codes& residual,
                      const CodeStore* stores, int store_count, size_t count);
+  /// y = the largest of v[0..n) at every element, n >= 1; y may be one of them.
+  void (*max_codes)(const uint8_t* const* v, int n, uint8_t* y, size_t count);
   const char* name;  ///< Highway's name of the target
 };
 

@@ -106,6 +106,21 @@ TEST_P(RowOpsTest, EveryOperationRoundsAsDocumented) {
           return y * clip(h, 0, 1);
         });
 
+    std::vector<std::vector<uint8_t>> rows(3, std::vector<uint8_t>(count));
+    for (size_t k = 0; k < rows.size(); ++k) {
+      for (size_t i = 0; i < count; ++i) rows[k][i] = static_cast<uint8_t>((i + 3 * k) * 91);
+    }
+    const uint8_t* sources[] = {rows[0].data(), rows[1].data(), rows[2].data()};
+    for (int n : {1, 2, 3}) {
+      std::vector<uint8_t> largest(count);
+      ops.max_codes(sources, n, largest.data(), count);
+      for (size_t i = 0; i < count; ++i) {
+        uint8_t expected = 0;
+        for (int k = 0; k < n; ++k) expected = std::max(expected, rows[static_cast<size_t>(k)][i]);
+        ASSERT_EQ(largest[i], expected) << n << " " << i;
+      }
+    }
+
     std::vector<int32_t> acc(count);
     for (size_t i = 0; i < count; ++i) acc[i] = static_cast<int32_t>(0x7fffffff - 12345 * i * i);
     check(
