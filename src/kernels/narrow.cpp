@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "core/error.h"
 #include "kernels/families.h"
@@ -17,7 +18,10 @@ constexpr size_t round_up(size_t value, size_t multiple) {
 /// Below this many steps between two widenings, these cost more than the window sums of centred weights.
 constexpr int kFewSteps = 32;
 
-/// How a weight code u is stored in a byte: as (mul * u + offset) or as u - centre. With S the convolution of
+/// Below this many, widening every step in registers is faster.
+constexpr int kDirectSteps = 4;
+
+/// How a weight code u is stored: as (mul * u + offset) or as u - centre. With S the convolution of
 /// codes and stored weights, sum w v = (S << mul_shift) + value_factor * sum of codes.
 struct Stored {
   int mul, offset;
@@ -59,7 +63,7 @@ class NarrowKernel final : public RowKernel {
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
   bool takes_codes() const noexcept override {
     const int run = group_ic_ * (p_.window.dilation_w == 1 ? p_.window.kernel_w : 1);
-    return p_.groups == 1 && stored_.value_factor == 0 && run % 4 == 0;
+    return !wide_ && p_.groups == 1 && stored_.value_factor == 0 && run % 4 == 0;
   }
   int blocks() const noexcept override { return p_.groups * group_blocks_; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
@@ -70,9 +74,11 @@ class NarrowKernel final : public RowKernel {
   std::string implementation() const override { return target_.name; }
 
  private:
+  void choose_operands(std::span<const uint8_t> codes);
   void make_runs();
   void pack_weights(std::span<const uint8_t> codes);
   void pack_channel(const uint8_t* codes, uint8_t* out) const;
+  int operand_bytes() const noexcept { return wide_ ? 2 : 1; }
   const uint32_t* sums_of(const uint8_t* row, int group) const noexcept {
     return reinterpret_cast<const uint32_t*>(row + code_bytes_) + size_t{1} * group * padded_w_;
   }
@@ -83,10 +89,13 @@ class NarrowKernel final : public RowKernel {
   NarrowTarget target_;
   Stored stored_;
   int group_ic_, group_oc_, padded_w_, group_blocks_;
+  bool wide_ = false;  ///< operands of 16 bits
+  void (*band_)(const NarrowBand&) = nullptr;
+  int pixel_bytes_;  ///< of one group
   int steps_ = 0, exact_steps_ = 0;
   size_t group_bytes_, code_bytes_, sums_count_;
   std::vector<NarrowRun> runs_;
-  std::vector<uint8_t> weights_;  ///< [groups][group_blocks][steps][lanes][4]
+  std::vector<uint8_t> weights_;  ///< [groups][group_blocks][steps][lanes][4], or [..][2] int16_t
   std::vector<int32_t> bias_;     ///< [groups][group_blocks * lanes]
 };
 
@@ -98,19 +107,35 @@ NarrowKernel::NarrowKernel(const ConvProblem& problem, std::span<const uint8_t> 
   group_oc_ = p_.oc / p_.groups;
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
   group_blocks_ = (group_oc_ + target_.lanes - 1) / target_.lanes;
-  group_bytes_ = size_t{1} * padded_w_ * group_ic_;
+  choose_operands(codes);
+  pixel_bytes_ = group_ic_ * operand_bytes();
+  group_bytes_ = size_t{1} * padded_w_ * pixel_bytes_;
   code_bytes_ = round_up(group_bytes_ * p_.groups, sizeof(int32_t));
   sums_count_ = size_t{1} * padded_w_ * p_.groups;
   make_runs();
   pack_weights(codes);
 }
 
-// Without dilation the channels of one row of the window are one run of bytes, whatever their number.
+void NarrowKernel::choose_operands(std::span<const uint8_t> codes) {
+  const auto [low, high] = std::minmax_element(codes.begin(), codes.end());
+  const int max_weight = std::max(std::abs(stored_.at(*low)), std::abs(stored_.at(*high)));
+  exact_steps_ = exact_steps(target_, p_, max_weight);
+  band_ = target_.band;
+  if (exact_steps_ == 0) {
+    wide_ = true;
+    band_ = target_.wide_band;
+    stored_ = {p_.grid.mul, p_.grid.offset};
+  } else if (target_.direct_band != nullptr && exact_steps_ < kDirectSteps) {
+    band_ = target_.direct_band;
+  }
+}
+
+// Without dilation the channels of one row of the window are one run, whatever their number.
 void NarrowKernel::make_runs() {
   const program::Window& w = p_.window;
-  const int bytes = w.dilation_w == 1 ? w.kernel_w * group_ic_ : group_ic_;
+  const int bytes = (w.dilation_w == 1 ? w.kernel_w : 1) * pixel_bytes_;
   for (int i = 0; i < (w.dilation_w == 1 ? 1 : w.kernel_w); ++i) {
-    runs_.push_back({size_t{1} * i * w.dilation_w * group_ic_, (bytes + 3) / 4});
+    runs_.push_back({size_t{1} * i * w.dilation_w * pixel_bytes_, (bytes + 3) / 4});
     steps_ += w.kernel_h * runs_.back().steps;
   }
 }
@@ -119,33 +144,32 @@ void NarrowKernel::pack_weights(std::span<const uint8_t> codes) {
   const int lanes = target_.lanes, reduction = p_.reduction();
   weights_.assign(size_t{4} * p_.groups * group_blocks_ * steps_ * lanes, 0);
   bias_.assign(size_t{1} * p_.groups * group_blocks_ * lanes, 0);
-  int max_weight = 0;
   for (int o = 0; o < p_.oc; ++o) {
     const int in_group = o % group_oc_, lane = in_group % lanes;
     const size_t block = size_t{1} * (o / group_oc_) * group_blocks_ + in_group / lanes;
     const uint8_t* channel = codes.data() + size_t{1} * o * reduction;
     pack_channel(channel, weights_.data() + 4 * (block * steps_ * lanes + lane));
     int64_t sum = 0;
-    for (int i = 0; i < reduction; ++i) {
-      sum += p_.grid.at(channel[i]);
-      max_weight = std::max(max_weight, std::abs(stored_.at(channel[i])));
-    }
+    for (int i = 0; i < reduction; ++i) sum += p_.grid.at(channel[i]);
     bias_[block * lanes + lane] = static_cast<int32_t>(p_.a_zero * sum);
   }
-  exact_steps_ = exact_steps(target_, p_, max_weight);
 }
 
 // codes: [group_ic][kernel_h][kernel_w]; out: lane 0 of the block's first step.
 void NarrowKernel::pack_channel(const uint8_t* codes, uint8_t* out) const {
   const program::Window& w = p_.window;
+  const int bytes = operand_bytes(), per_step = 4 / bytes;
   for (int ky = 0; ky < w.kernel_h; ++ky) {
     for (size_t run = 0; run < runs_.size(); ++run) {
-      for (int i = 0; i < 4 * runs_[run].steps; ++i) {
+      for (int i = 0; i < per_step * runs_[run].steps; ++i) {
         const int kx = static_cast<int>(run) + i / group_ic_, c = i % group_ic_;
         const bool inside = w.dilation_w == 1 ? kx < w.kernel_w : i < group_ic_;
         if (inside) {
           const int u = codes[(c * w.kernel_h + ky) * w.kernel_w + kx];
-          out[size_t{4} * (i / 4) * target_.lanes + i % 4] = static_cast<uint8_t>(stored_.at(u));
+          const auto weight = static_cast<int16_t>(stored_.at(u));
+          // Little-endian, so that the first byte is the weight modulo 2^8.
+          std::memcpy(out + size_t{4} * (i / per_step) * target_.lanes + i % per_step * bytes, &weight,
+                      bytes);
         }
       }
       out += size_t{4} * runs_[run].steps * target_.lanes;
@@ -154,13 +178,20 @@ void NarrowKernel::pack_channel(const uint8_t* codes, uint8_t* out) const {
 }
 
 void NarrowKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
+  const auto copy = [this](const uint8_t* from, size_t count, uint8_t* to) {
+    if (wide_) {
+      std::copy_n(from, count, reinterpret_cast<uint16_t*>(to));
+    } else {
+      std::copy_n(from, count, to);
+    }
+  };
   if (p_.groups == 1) {
-    std::copy_n(codes, group_bytes_, row);
+    copy(codes, size_t{1} * padded_w_ * group_ic_, row);
   } else {
     for (int g = 0; g < p_.groups; ++g) {
       for (int x = 0; x < padded_w_; ++x) {
-        std::copy_n(codes + size_t{1} * x * p_.ic + g * group_ic_, group_ic_,
-                    row + g * group_bytes_ + size_t{1} * x * group_ic_);
+        copy(codes + size_t{1} * x * p_.ic + g * group_ic_, group_ic_,
+             row + g * group_bytes_ + size_t{1} * x * pixel_bytes_);
       }
     }
   }
@@ -171,7 +202,7 @@ void NarrowKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
 
 // codes: [kernel_h][pixels].
 void NarrowKernel::find_codes(const RowBand& band, int group, const uint8_t** codes) const noexcept {
-  const size_t stride = size_t{1} * p_.window.stride_w * group_ic_;
+  const size_t stride = size_t{1} * p_.window.stride_w * pixel_bytes_;
   for (int ky = 0; ky < p_.window.kernel_h; ++ky) {
     for (int y = 0; y < band.count; ++y, codes += p_.ow) {
       const uint8_t* row = band.rows[y * p_.window.kernel_h + ky] + group * group_bytes_;
@@ -223,7 +254,7 @@ void NarrowKernel::compute(const RowBand& band, int first, int last, uint8_t* sc
     part.out = band.acc + size_t{1} * group * group_oc_ + in_group;
     part.out_stride_elems = p_.oc;
     part.channels = std::min(part.blocks * lanes, group_oc_ - in_group);
-    target_.band(part);
+    band_(part);
     begin = end;
   }
 }
@@ -234,13 +265,9 @@ NarrowTarget target() {
 }
 
 template <Isa kIsa>
-std::string refuses(const ConvProblem& p, Isa) {
-  const NarrowTarget code = target<kIsa>();
-  if (code.lanes == 0)
+std::string refuses(const ConvProblem&, Isa) {
+  if (target<kIsa>().lanes == 0)
     return fmt::format("this CPU or build lacks the narrow int8 code for {}", to_string(kIsa));
-  if (exact_steps(code, p, choose_stored(code, p).largest(p.w_bits)) == 0)
-    return fmt::format("the sum of {} products of W{}A{} could exceed 16 bits", code.products_per_step,
-                       p.w_bits, p.a_bits);
   return {};
 }
 

@@ -9,7 +9,7 @@
 /// module.
 namespace bitstrata::kernels {
 
-/// Activation bytes that follow one another in a prepared row, four of them a step.
+/// Activations that follow one another in a prepared row, four bytes of them a step.
 struct NarrowRun {
   size_t offset_bytes;  ///< from the pixel's first byte in the row
   int steps;
@@ -17,7 +17,8 @@ struct NarrowRun {
 
 /// Consecutive output pixels against consecutive blocks of `lanes` output channels of one group.
 struct NarrowBand {
-  const uint8_t* weights;       ///< [blocks][steps][lanes][4], signed or unsigned bytes as the target has it
+  /// [blocks][steps][lanes][4], signed or unsigned bytes as the target has it; or [..][2] int16_t
+  const uint8_t* weights;
   const uint8_t* const* codes;  ///< [kernel_h][pixels]: first byte of the window's row
   int kernel_h, pixels;
   int ow;                ///< pixels of one output row; `pixels` is a multiple
@@ -47,12 +48,16 @@ struct NarrowTarget {
   int products_per_step = 0;   ///< products that a step adds to one 16-bit sum; 0: sums have 32 bits
   int max_sum = 0;             ///< largest absolute value of a 16-bit sum
   void (*band)(const NarrowBand& band) = nullptr;
+  /// As band(), with 32-bit sums, for an exact_steps of at least 1. Null: band() has these.
+  void (*direct_band)(const NarrowBand& band) = nullptr;
+  /// As band() for codes and weights of 16 bits, with 32-bit sums. Null: exact_steps is never 0.
+  void (*wide_band)(const NarrowBand& band) = nullptr;
   /// Sum of the codes. 64 bytes behind them may be read.
   uint32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;
 };
 
-/// The target for exactly this instruction set: pairs of products in 16 bits for kAvx2 and kAvx512, dot
-/// products of four bytes for kVnni, products in 16 bits for kNeon.
+/// The target for exactly this instruction set: pairs of products in 16 bits for kAvx2 and kAvx512 (32 bits
+/// for 16-bit operands), dot products of four bytes for kVnni, products in 16 bits for kNeon.
 NarrowTarget narrow_target(Isa isa);
 
 /// Plain C++, one lane.

@@ -38,7 +38,7 @@ uint32_t sum(const uint8_t* codes, size_t count) {
 }  // namespace
 
 NarrowTarget narrow_scalar_target() {
-  return {1, "scalar", true, 0, 0, band, sum};
+  return {1, "scalar", true, 0, 0, band, nullptr, nullptr, sum};
 }
 
 }  // namespace bitstrata::kernels

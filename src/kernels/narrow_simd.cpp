@@ -32,91 +32,125 @@ using Bytes = hn::ScalableTag<uint8_t>;
 using WordVector = hn::Vec<Words>;
 using ByteVector = hn::Vec<Bytes>;
 
-// Highway 1.0.3 has no operation for products of bytes. Each target below gives
-//   Sums            the sums of products of one output per 32-bit lane
-//   kDirect         Sums are final 32-bit sums
-//   add_products()  sums + products of four bytes each of codes and weights
-//   widen()         one 32-bit sum per lane
+// Highway 1.0.3 has no operation for products of bytes. Each target below gives some kinds of products:
+//   Sums      the sums of products of one output per 32-bit lane
+//   kDirect   Sums have 32 bits
+//   add()     sums + products of four bytes each of codes and weights
+//   widen()   one 32-bit sum per lane
+// ByteProducts are of bytes; where their Sums have 16 bits, DirectProducts have wider ones. WordProducts are
+// of pairs of 16-bit integers.
 
 #if HWY_TARGET == HWY_AVX3_DL
 
-using Sums = WordVector;
-constexpr bool kDirect = true;
-constexpr int kProductsPerStep = 0, kMaxSum = 0;
-constexpr bool kSignedWeights = true;
-
-// Written out because Highway 1.0.3 does not enable the intrinsic of AVX512-VNNI for this target.
-HWY_INLINE Sums add_products(Sums sums, ByteVector codes, ByteVector weights) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sums.raw) : "v"(codes.raw), "v"(weights.raw));
-  return sums;
-}
-HWY_INLINE WordVector widen(Sums sums) {
-  return sums;
-}
+struct ByteProducts {
+  using Sums = WordVector;
+  static constexpr bool kDirect = true, kSignedWeights = true;
+  static constexpr int kPerStep = 0, kMaxSum = 0;
+  static HWY_INLINE Sums zero() { return hn::Zero(Words()); }
+  // Written out because Highway 1.0.3 does not enable the intrinsic of AVX512-VNNI for this target.
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums.raw) : "v"(codes.raw), "v"(weights.raw));
+    return sums;
+  }
+  static HWY_INLINE WordVector widen(Sums sums) { return sums; }
+};
 
 #elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-using Sums = hn::Vec<hn::ScalableTag<int16_t>>;
-constexpr bool kDirect = false;
-constexpr int kProductsPerStep = 2, kMaxSum = 32767;
-constexpr bool kSignedWeights = true;
-
+struct ByteProducts {
+  using Shorts = hn::ScalableTag<int16_t>;
+  using Sums = hn::Vec<Shorts>;
+  static constexpr bool kDirect = false, kSignedWeights = true;
+  static constexpr int kPerStep = 2, kMaxSum = 32767;
+  static HWY_INLINE Sums zero() { return hn::Zero(Shorts()); }
 #if HWY_TARGET == HWY_AVX2
-HWY_INLINE Sums add_products(Sums sums, ByteVector codes, ByteVector weights) {
-  return {_mm256_add_epi16(sums.raw, _mm256_maddubs_epi16(codes.raw, weights.raw))};
-}
-HWY_INLINE WordVector widen(Sums sums) {
-  return {_mm256_madd_epi16(sums.raw, _mm256_set1_epi16(1))};
-}
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return {_mm256_add_epi16(sums.raw, _mm256_maddubs_epi16(codes.raw, weights.raw))};
+  }
+  static HWY_INLINE WordVector widen(Sums sums) {
+    return {_mm256_madd_epi16(sums.raw, _mm256_set1_epi16(1))};
+  }
 #else
-HWY_INLINE Sums add_products(Sums sums, ByteVector codes, ByteVector weights) {
-  return {_mm512_add_epi16(sums.raw, _mm512_maddubs_epi16(codes.raw, weights.raw))};
-}
-HWY_INLINE WordVector widen(Sums sums) {
-  return {_mm512_madd_epi16(sums.raw, _mm512_set1_epi16(1))};
-}
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return {_mm512_add_epi16(sums.raw, _mm512_maddubs_epi16(codes.raw, weights.raw))};
+  }
+  static HWY_INLINE WordVector widen(Sums sums) {
+    return {_mm512_madd_epi16(sums.raw, _mm512_set1_epi16(1))};
+  }
 #endif
-
-#else  // HWY_NEON
-
-constexpr bool kSignedWeights = false;
-
-#ifdef __ARM_FEATURE_DOTPROD
-using Sums = WordVector;
-constexpr bool kDirect = true;
-constexpr int kProductsPerStep = 0, kMaxSum = 0;
-
-HWY_INLINE Sums add_products(Sums sums, ByteVector codes, ByteVector weights) {
-  return Sums(vdotq_u32(sums.raw, codes.raw, weights.raw));
-}
-HWY_INLINE WordVector widen(Sums sums) {
-  return sums;
-}
-#else
-struct Sums {
-  uint16x8_t low, high;  // of the first and the last two lanes
 };
-constexpr bool kDirect = false;
-constexpr int kProductsPerStep = 1, kMaxSum = 65535;
 
-HWY_INLINE Sums add_products(Sums sums, ByteVector codes, ByteVector weights) {
-  return {vmlal_u8(sums.low, vget_low_u8(codes.raw), vget_low_u8(weights.raw)),
-          vmlal_u8(sums.high, vget_high_u8(codes.raw), vget_high_u8(weights.raw))};
-}
-HWY_INLINE WordVector widen(Sums sums) {
-  return WordVector(vpaddq_u32(vpaddlq_u16(sums.low), vpaddlq_u16(sums.high)));
-}
-#endif
+struct DirectProducts {
+  using Sums = WordVector;
+  static constexpr bool kDirect = true;
+  static HWY_INLINE Sums zero() { return hn::Zero(Words()); }
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return hn::Add(sums, ByteProducts::widen(ByteProducts::add(ByteProducts::zero(), codes, weights)));
+  }
+  static HWY_INLINE WordVector widen(Sums sums) { return sums; }
+};
 
-#endif
-
-HWY_INLINE Sums zero_sums() {
-#if HWY_TARGET == HWY_NEON && !defined(__ARM_FEATURE_DOTPROD)
-  return {vdupq_n_u16(0), vdupq_n_u16(0)};
+struct WordProducts {
+  using Sums = WordVector;
+  static constexpr bool kDirect = true;
+  static HWY_INLINE Sums zero() { return hn::Zero(Words()); }
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+#if HWY_TARGET == HWY_AVX2
+    return {_mm256_add_epi32(sums.raw, _mm256_madd_epi16(codes.raw, weights.raw))};
 #else
-  return hn::Zero(hn::DFromV<Sums>());
+    return {_mm512_add_epi32(sums.raw, _mm512_madd_epi16(codes.raw, weights.raw))};
 #endif
-}
+  }
+  static HWY_INLINE WordVector widen(Sums sums) {
+    return sums;
+  }
+};
+
+#elif defined(__ARM_FEATURE_DOTPROD)
+
+struct ByteProducts {
+  using Sums = WordVector;
+  static constexpr bool kDirect = true, kSignedWeights = false;
+  static constexpr int kPerStep = 0, kMaxSum = 0;
+  static HWY_INLINE Sums zero() { return hn::Zero(Words()); }
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return Sums(vdotq_u32(sums.raw, codes.raw, weights.raw));
+  }
+  static HWY_INLINE WordVector widen(Sums sums) { return sums; }
+};
+
+#else
+
+struct ByteProducts {
+  struct Sums {
+    uint16x8_t low, high;  // of the first and the last two lanes
+  };
+  static constexpr bool kDirect = false, kSignedWeights = false;
+  static constexpr int kPerStep = 1, kMaxSum = 65535;
+  static HWY_INLINE Sums zero() { return {vdupq_n_u16(0), vdupq_n_u16(0)}; }
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return {vmlal_u8(sums.low, vget_low_u8(codes.raw), vget_low_u8(weights.raw)),
+            vmlal_u8(sums.high, vget_high_u8(codes.raw), vget_high_u8(weights.raw))};
+  }
+  static HWY_INLINE WordVector widen(Sums sums) {
+    return WordVector(vpaddq_u32(vpaddlq_u16(sums.low), vpaddlq_u16(sums.high)));
+  }
+};
+
+struct DirectProducts {
+  struct Sums {
+    uint32x4_t low, high;  // of the first and the last two lanes
+  };
+  static constexpr bool kDirect = true;
+  static HWY_INLINE Sums zero() { return {vdupq_n_u32(0), vdupq_n_u32(0)}; }
+  static HWY_INLINE Sums add(Sums sums, ByteVector codes, ByteVector weights) {
+    return {vpadalq_u16(sums.low, vmull_u8(vget_low_u8(codes.raw), vget_low_u8(weights.raw))),
+            vpadalq_u16(sums.high, vmull_u8(vget_high_u8(codes.raw), vget_high_u8(weights.raw)))};
+  }
+  static HWY_INLINE WordVector widen(Sums sums) { return WordVector(vpaddq_u32(sums.low, sums.high)); }
+};
+
+#endif
 
 HWY_INLINE ByteVector broadcast_four(const uint8_t* bytes) {
   uint32_t word;
@@ -141,9 +175,9 @@ HWY_INLINE void store_channels(WordVector y, int32_t* out, int channels) {
 #define UNROLL _Pragma("GCC unroll 16")
 
 // sums += products of `steps` steps from `offset` on.
-template <int kPixels, int kBlocks>
+template <class Products, int kPixels, int kBlocks>
 HWY_INLINE void add_steps(const uint8_t* const (&codes)[kPixels], size_t offset, const uint8_t* weights,
-                          size_t block_stride, int steps, Sums (&sums)[kPixels][kBlocks]) {
+                          size_t block_stride, int steps, typename Products::Sums (&sums)[kPixels][kBlocks]) {
   const Bytes d8;
   for (int i = 0; i < steps; ++i) {
     ByteVector w[kBlocks];
@@ -153,30 +187,30 @@ HWY_INLINE void add_steps(const uint8_t* const (&codes)[kPixels], size_t offset,
     for (int p = 0; p < kPixels; ++p) {
       const ByteVector v = broadcast_four(codes[p] + offset + 4 * i);
       UNROLL
-      for (int r = 0; r < kBlocks; ++r) sums[p][r] = add_products(sums[p][r], v, w[r]);
+      for (int r = 0; r < kBlocks; ++r) sums[p][r] = Products::add(sums[p][r], v, w[r]);
     }
   }
 }
 
-template <int kPixels, int kBlocks>
-HWY_INLINE void clear(Sums (&sums)[kPixels][kBlocks]) {
+template <class Products, int kPixels, int kBlocks>
+HWY_INLINE void clear(typename Products::Sums (&sums)[kPixels][kBlocks]) {
   UNROLL
   for (int p = 0; p < kPixels; ++p) {
     UNROLL
-    for (int r = 0; r < kBlocks; ++r) sums[p][r] = zero_sums();
+    for (int r = 0; r < kBlocks; ++r) sums[p][r] = Products::zero();
   }
 }
 
 // totals: [kPixels][kBlocks][lanes], aligned.
-template <int kPixels, int kBlocks>
-HWY_INLINE void add_to_totals(const Sums (&sums)[kPixels][kBlocks], uint32_t* totals) {
+template <class Products, int kPixels, int kBlocks>
+HWY_INLINE void add_to_totals(const typename Products::Sums (&sums)[kPixels][kBlocks], uint32_t* totals) {
   const Words d;
   UNROLL
   for (int p = 0; p < kPixels; ++p) {
     UNROLL
     for (int r = 0; r < kBlocks; ++r) {
       uint32_t* total = totals + (p * kBlocks + r) * hn::Lanes(d);
-      hn::Store(hn::Add(hn::Load(d, total), widen(sums[p][r])), d, total);
+      hn::Store(hn::Add(hn::Load(d, total), Products::widen(sums[p][r])), d, total);
     }
   }
 }
@@ -207,13 +241,13 @@ HWY_INLINE void finish(const NarrowBand& a, int x, int block, const WordVector (
 
 // Pixels [x, x + kPixels) and blocks [block, block + kBlocks). totals: room for the sums of the tile when
 // these have to be widened on the way.
-template <int kPixels, int kBlocks, bool kWidens>
+template <class Products, int kPixels, int kBlocks, bool kWidens>
 HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) {
   const Words d;
   const size_t step_bytes = 4 * hn::Lanes(d), block_stride = a.steps * step_bytes;
   const uint8_t* weights = a.weights + block * block_stride;
-  Sums sums[kPixels][kBlocks];
-  clear(sums);
+  typename Products::Sums sums[kPixels][kBlocks];
+  clear<Products>(sums);
   if (kWidens) std::memset(totals, 0, kPixels * kBlocks * step_bytes);
   int room = a.exact_steps;
   const uint8_t* const* pixels = a.codes + x;
@@ -234,13 +268,13 @@ HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) 
       size_t offset = a.runs[run].offset_bytes;
       for (int left = a.runs[run].steps; left > 0;) {
         const int steps = kWidens ? std::min(left, room) : left;
-        add_steps(codes, offset, weights, block_stride, steps, sums);
+        add_steps<Products>(codes, offset, weights, block_stride, steps, sums);
         weights += steps * step_bytes;
         offset += 4 * steps;
         left -= steps;
         if (kWidens && (room -= steps) == 0) {
-          add_to_totals(sums, totals);
-          clear(sums);
+          add_to_totals<Products>(sums, totals);
+          clear<Products>(sums);
           room = a.exact_steps;
         }
       }
@@ -251,7 +285,7 @@ HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) 
   for (int p = 0; p < kPixels; ++p) {
     UNROLL
     for (int r = 0; r < kBlocks; ++r) {
-      final_sums[p][r] = widen(sums[p][r]);
+      final_sums[p][r] = Products::widen(sums[p][r]);
       if (kWidens) {
         const WordVector total = hn::Load(d, totals + (p * kBlocks + r) * hn::Lanes(d));
         final_sums[p][r] = hn::Add(final_sums[p][r], total);
@@ -261,23 +295,23 @@ HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) 
   finish(a, x, block, final_sums);
 }
 
-template <int kBlocks, int kMaxPixels>
+template <class Products, int kBlocks, int kMaxPixels>
 HWY_INLINE void tile_of(const NarrowBand& a, int pixels, int x, int block, uint32_t* totals) {
   if constexpr (kMaxPixels > 1) {
-    if (pixels < kMaxPixels) return tile_of<kBlocks, kMaxPixels - 1>(a, pixels, x, block, totals);
+    if (pixels < kMaxPixels) return tile_of<Products, kBlocks, kMaxPixels - 1>(a, pixels, x, block, totals);
   }
-  if (kDirect || a.exact_steps >= a.steps) {
-    tile<kMaxPixels, kBlocks, false>(a, x, block, totals);
+  if (Products::kDirect || a.exact_steps >= a.steps) {
+    tile<Products, kMaxPixels, kBlocks, false>(a, x, block, totals);
   } else {
-    tile<kMaxPixels, kBlocks, !kDirect>(a, x, block, totals);
+    tile<Products, kMaxPixels, kBlocks, !Products::kDirect>(a, x, block, totals);
   }
 }
 
 // Tiles of whole parts of a row where that hardly makes them smaller, since these skip padding; otherwise
 // tiles of about equal size.
-template <int kBlocks, int kMaxPixels>
+template <class Products, int kBlocks, int kMaxPixels>
 HWY_INLINE void all_pixels(const NarrowBand& a, int block) {
-  HWY_ALIGN uint32_t totals[kDirect ? 1 : kMaxPixels * kBlocks * hn::MaxLanes(Words())];
+  HWY_ALIGN uint32_t totals[Products::kDirect ? 1 : kMaxPixels * kBlocks * hn::MaxLanes(Words())];
   int x = 0;
   int tiles = (a.pixels + kMaxPixels - 1) / kMaxPixels;
   for (int part : {kMaxPixels, kMaxPixels - 1}) {
@@ -288,7 +322,7 @@ HWY_INLINE void all_pixels(const NarrowBand& a, int block) {
   }
   for (; tiles > 0; --tiles) {
     const int pixels = (a.pixels - x + tiles - 1) / tiles;
-    tile_of<kBlocks, kMaxPixels>(a, pixels, x, block, totals);
+    tile_of<Products, kBlocks, kMaxPixels>(a, pixels, x, block, totals);
     x += pixels;
   }
 }
@@ -303,12 +337,13 @@ constexpr int kPixels1 = 8, kPixels2 = 8, kPixels4 = 6;
 #endif
 
 // Four blocks at once share the cost of starting where pixels or steps are few.
+template <class Products>
 void band(const NarrowBand& a) {
   const bool few = a.pixels <= 4 || a.steps < 8 * a.kernel_h;
   int block = 0;
-  for (; few && block + 4 <= a.blocks; block += 4) all_pixels<4, kPixels4>(a, block);
-  for (; block + 2 <= a.blocks; block += 2) all_pixels<2, kPixels2>(a, block);
-  if (block < a.blocks) all_pixels<1, kPixels1>(a, block);
+  for (; few && block + 4 <= a.blocks; block += 4) all_pixels<Products, 4, kPixels4>(a, block);
+  for (; block + 2 <= a.blocks; block += 2) all_pixels<Products, 2, kPixels2>(a, block);
+  if (block < a.blocks) all_pixels<Products, 1, kPixels1>(a, block);
 }
 
 uint32_t sum(const uint8_t* codes, size_t count) {
@@ -327,13 +362,21 @@ uint32_t sum(const uint8_t* codes, size_t count) {
 
 NarrowTarget target() {
   static const std::string name = std::string("highway ") + hwy::TargetName(HWY_TARGET);
-  return {static_cast<int>(hn::Lanes(Words())),
-          name.c_str(),
-          kSignedWeights,
-          kProductsPerStep,
-          kMaxSum,
-          band,
-          sum};
+  NarrowTarget t;
+  t.lanes = static_cast<int>(hn::Lanes(Words()));
+  t.name = name.c_str();
+  t.signed_weights = ByteProducts::kSignedWeights;
+  t.products_per_step = ByteProducts::kPerStep;
+  t.max_sum = ByteProducts::kMaxSum;
+  t.band = band<ByteProducts>;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  t.wide_band = band<WordProducts>;
+#endif
+#if HWY_TARGET != HWY_AVX3_DL && !defined(__ARM_FEATURE_DOTPROD)
+  t.direct_band = band<DirectProducts>;
+#endif
+  t.sum = sum;
+  return t;
 }
 
 #endif

@@ -117,10 +117,13 @@ double used_fraction(const ConvProblem& p, int lanes) {
   return fill(p.ic / p.groups, 32) * fill(p.oc / p.groups, lanes);
 }
 
-// Without VNNI, 16-bit pair sums that could saturate cost a second convolution.
+// oneDNN without VNNI: 16-bit pair sums that could saturate cost a second convolution, and so do sums beyond
+// float32's integers. Those of evenly spread weights of one sign are about a quarter of the largest.
 bool needs_two_digits(const ConvProblem& p) {
+  const int max_code = (1 << p.a_bits) - 1;
   const int max_weight = std::max(std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1)));
-  return 2 * ((1 << p.a_bits) - 1) * std::min(max_weight, 128) > 32767;
+  const int stored = std::min(max_weight, 128);
+  return 2 * max_code * stored > 32767 || 0.25 * max_code * stored * p.reduction() > (1 << 24);
 }
 
 // Lookups: one per weight plane; sums of codes of many bits are widened after every few of them.
@@ -140,20 +143,21 @@ double lookup_gmacs(Isa isa, const ConvProblem& p) {
   }
 }
 
-// Narrow int8: as used_fraction() for the bytes of a step and the lanes; widening after every few steps
-// costs.
+// Narrow int8: as used_fraction() for the bytes of a step and the lanes. Where 16-bit sums hold the products
+// of a few steps only, they are widened after each of these; where they hold none, operands are.
 double narrow_gmacs(Isa isa, const ConvProblem& p) {
   const double bytes = fill(p.ic / p.groups * (p.window.dilation_w == 1 ? p.window.kernel_w : 1), 4);
-  const double steps = 32767 / (((1 << p.a_bits) - 1) << p.w_bits), widening = 1 + 1.5 / std::max(steps, 1.0);
+  const int steps = 32767 / (((1 << p.a_bits) - 1) << p.w_bits);
+  const double widening = 1 + 0.8 / std::max(steps, 1);
   const int group_oc = p.oc / p.groups;
   switch (isa) {
     case Isa::kAmx:
     case Isa::kVnni:
       return 300 * bytes * fill(group_oc, 16);
     case Isa::kAvx512:
-      return 200 / widening * bytes * fill(group_oc, 16);
+      return (steps == 0 ? 120 : steps < 4 ? 140 : 200 / widening) * bytes * fill(group_oc, 16);
     case Isa::kAvx2:
-      return 145 / widening * bytes * fill(group_oc, 8);
+      return (steps == 0 ? 85 : steps < 4 ? 105 : 145 / widening) * bytes * fill(group_oc, 8);
     case Isa::kNeon:
       return 30 * bytes * fill(group_oc, 4);
     case Isa::kScalar:
