@@ -54,6 +54,8 @@ struct Wide {
 #endif
   ShortVector whole, odd;
 
+  // Written out: for NEON, GCC 12 compiles an implicit one without the target's instructions.
+  HWY_INLINE Wide() {}
   HWY_INLINE void clear() {
     whole = hn::Zero(Shorts());
     odd = hn::Zero(Shorts());
