@@ -271,7 +271,9 @@ void Int8Conv::finish(const int32_t* raw, const int32_t* window_sums, int batch,
     for (int64_t pixel = row * p_.ow; pixel < (row + 1) * p_.ow; ++pixel) {
       const auto* in = reinterpret_cast<const uint32_t*>(raw) + pixel * shape_.oc;
       auto* out = reinterpret_cast<uint32_t*>(acc) + pixel * p_.oc;
-      const auto* sums = reinterpret_cast<const uint32_t*>(window_sums) + pixel * p_.groups;
+      const auto* sums = window_sums == nullptr
+                             ? nullptr
+                             : reinterpret_cast<const uint32_t*>(window_sums) + pixel * p_.groups;
       if (group_oc == 1 && parts == 1 && window_sums != nullptr) {
         for (int o = 0; o < p_.oc; ++o) out[o] = (in[o] << mul_shift_) + factor * sums[o] + bias[o];
         continue;
