@@ -9,6 +9,7 @@
 #include "common/host.h"
 #include "common/interrupt.h"
 #include "common/main.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -276,7 +277,9 @@ void add_compare(CLI::App& app) {
   command.allow_extras();
   command.footer(
       "All other options (--data, --target, --policy, --bits, --epochs, ...) are those of compress and hold "
-      "for every row.");
+      "for every row.\n\n" +
+      examples({"bitstrata compare model.onnx --data digits --methods uniform,eagl --target avg-bits=3 "
+                "--epochs 1 --out table"}));
   command.callback([options, &command] {
     options->passed_on = command.remaining();
     run_compare(*options);

@@ -8,9 +8,11 @@
 #include "common/host.h"
 #include "common/interrupt.h"
 #include "common/main.h"
+#include "common/option_checks.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "format/bst.h"
+#include "kernel_notes.h"
 #include "quant/policy.h"
 #include "searcher.h"
 #include "stages.h"
@@ -20,19 +22,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Catches mistakes in options before anything is created or loaded.
+/// Catches mistakes that no single option shows before anything is created or loaded.
 void check_options(const JobOptions& options) {
-  quant::parse_policy(options.policy);
-  quant::parse_calibration(options.calibration);
-  if (!options.time_budget.empty()) parse_duration(options.time_budget);
-  for (const std::string& target : options.search.targets) plan::parse_target(target);
   if (!std::filesystem::exists(options.model))
     fail(ErrorCode::kIo, "cannot open {}: no such file; expected a float network as .onnx", options.model);
 }
 
 void add_job_options(CLI::App& app, JobOptions& o) {
   app.add_option("model", o.model, "Float network, .onnx")->type_name("MODEL")->required();
-  app.add_option("--out", o.out, "Folder for the results")->type_name("DIR")->required();
+  app.add_option("--out", o.out, "Folder for the results (default: MODEL-job, in this folder)")
+      ->type_name("DIR");
   add_data_options(app, o.data);
   app.add_option("--seed", o.seed, "Seed of everything random")->take_last()->capture_default_str();
   app.add_option("--device", o.device, "cpu or cuda")
@@ -49,19 +48,27 @@ void add_search_options(CLI::App& app, JobOptions& o) {
   const auto group = "Bits";
   SearchArguments& s = o.search;
   app.add_option("--method", s.method,
-                 "How bits are chosen: " + fmt::format("{}", fmt::join(method_names(), ", ")))
+                 "How bits are chosen (default: uniform; ebs where no bits, target or plan is given)")
+      ->type_name("METHOD")
       ->check(CLI::IsMember(method_names()))
-      ->capture_default_str()
       ->group(group);
-  app.add_option("--policy", o.policy, "Quantizers: dorefa, pact, sawb, lsq, wrpn")
+  app.add_option("--policy", o.policy, "Quantizers of the weights and activations")
+      ->type_name("POLICY")
+      ->check(CLI::IsMember(names_of(quant::kAllPolicies)))
       ->capture_default_str()
       ->group(group);
   app.add_option("--target", s.targets,
                  "avg-bits=3, size=10x, size=70KB, bitops=0.4G, bitops=3x3, latency=2ms, latency=0.5x (of "
-                 "8x8 bits), drop=0.5; may be repeated")
+                 "8x8 bits), drop=0.5; may be repeated (default: avg-bits=4 and bitops=4x4, where neither "
+                 "method, bits nor plan is given)")
       ->type_name("KIND=VALUE")
+      ->check(parsed_by(plan::parse_target))
       ->group(group);
-  app.add_option("--bits", s.bits, "Candidate widths")->delimiter(',')->check(CLI::Range(1, 8))->group(group);
+  app.add_option("--bits", s.bits, "Candidate widths (default: 1 to 8; 3,4,6,8 for ccq)")
+      ->type_name("N,...")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8))
+      ->group(group);
   app.add_option("--activation-bits", s.activation_bits, "Activation bits of every layer (default: chosen)")
       ->check(CLI::Range(1, 8))
       ->group(group);
@@ -78,7 +85,9 @@ void add_search_options(CLI::App& app, JobOptions& o) {
   app.add_option("--per-channel", o.per_channel,
                  "Weight scales per output channel, true or false (default: for lsq and sawb)")
       ->group(group);
-  app.add_option("--calibration", o.calibration, "Start ranges: minmax, percentile, aciq, mse")
+  app.add_option("--calibration", o.calibration, "How the ranges that training starts from are found")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"minmax", "percentile", "aciq", "mse"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--calibration-images", o.calibration_images, "Training images for them")
@@ -87,6 +96,7 @@ void add_search_options(CLI::App& app, JobOptions& o) {
       ->group(group);
   app.add_option("--time-budget", o.time_budget, "Stop early, with the best so far: 90s, 30m, 2h")
       ->type_name("TIME")
+      ->check(parsed_by(parse_duration))
       ->group(group);
   const auto search = "Search";
   app.add_option("--search-epochs", s.epochs, "ebs, pdq: epochs of the search")
@@ -232,6 +242,7 @@ void run_compress(const JobOptions& options) {
     check_drop(options, done.at("float_accuracy").get<double>(), done.at("accuracy").get<double>());
     return;
   }
+  warn_of_slow_kernels(job, bench.graph);
   const double float_accuracy = float_accuracy_stage(job, bench);
   const graph::Graph graph = network_stage(job, bench);
   const plan::Plan plan = search_stage(job, bench, graph);
@@ -255,6 +266,7 @@ void run_search(const JobOptions& options) {
   const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device,
                                          options.seed, true, false, options.output.quiet);
   Job job(options, "search");
+  warn_of_slow_kernels(job, bench.graph);
   search_stage(job, bench, network_stage(job, bench));
 }
 
@@ -266,6 +278,7 @@ void run_finetune(const JobOptions& options) {
   const Workbench bench = open_workbench(options.model, options.data, options.machine, options.device,
                                          options.seed, true, false, options.output.quiet);
   Job job(options, "finetune");
+  warn_of_slow_kernels(job, bench.graph);
   const graph::Graph graph = network_stage(job, bench);
   const plan::Plan plan = search_stage(job, bench, graph);
   finetune_stage(job, bench, plan, start_stage(job, bench, graph, plan));
@@ -297,18 +310,36 @@ void add_compress(CLI::App& app) {
   CLI::App& compress_command = add_job_command(app, "compress", compress);
   add_search_options(compress_command, *compress);
   add_training_options(compress_command, compress->training);
-  compress_command.callback([compress] { run_compress(*compress); });
+  compress_command.footer(
+      examples({"bitstrata compress model.onnx --data folder:DIR",
+                "bitstrata compress model.onnx --data folder:DIR --target size=10x --epochs 5 --out job",
+                "bitstrata compress model.onnx --data digits --method uniform --bits 4 --out job4",
+                "bitstrata compress model.onnx --config job.yaml --resume"}));
+  compress_command.callback([compress] {
+    fill_in_defaults(*compress);
+    run_compress(*compress);
+  });
 
   auto search = std::make_shared<JobOptions>();
   CLI::App& search_command = add_job_command(app, "search", search);
   add_search_options(search_command, *search);
-  search_command.callback([search] { run_search(*search); });
+  search_command.footer(
+      examples({"bitstrata search model.onnx --data digits --method eagl --target avg-bits=3 --out job3"}));
+  search_command.callback([search] {
+    fill_in_defaults(*search);
+    run_search(*search);
+  });
 
   auto finetune = std::make_shared<JobOptions>();
   CLI::App& finetune_command = add_job_command(app, "finetune", finetune);
   add_search_options(finetune_command, *finetune);
   add_training_options(finetune_command, finetune->training);
-  finetune_command.callback([finetune] { run_finetune(*finetune); });
+  finetune_command.footer(
+      examples({"bitstrata finetune model.onnx --data digits --plan job3/plan.json --epochs 3 --out tuned"}));
+  finetune_command.callback([finetune] {
+    fill_in_defaults(*finetune);
+    run_finetune(*finetune);
+  });
 
   auto root = std::make_shared<std::string>();
   CLI::App& compile_command = *app.add_subcommand("compile", train_command_description("compile"));

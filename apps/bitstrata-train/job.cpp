@@ -163,6 +163,18 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
       ->group(group);
 }
 
+void fill_in_defaults(JobOptions& o) {
+  SearchArguments& s = o.search;
+  if (o.out.empty()) o.out = std::filesystem::path(o.model).stem().string() + "-job";
+  if (s.method.empty() && s.bits.empty() && s.targets.empty() && o.plan.empty()) {
+    s.method = "ebs";
+    s.targets = {"avg-bits=4", "bitops=4x4"};
+  }
+  if (s.method.empty()) s.method = "uniform";
+  if (s.bits.empty())
+    s.bits = s.method == "ccq" ? std::vector{3, 4, 6, 8} : std::vector{1, 2, 3, 4, 5, 6, 7, 8};
+}
+
 torch::Device prepare_torch(const std::string& device, const MachineOptions& machine) {
   torch::set_num_threads(machine.resolved_threads());
   at::globalContext().setDeterministicCuDNN(true);
@@ -240,8 +252,7 @@ double parse_duration(const std::string& text) {
   const std::string unit(end, text.data() + text.size());
   const double factor = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
   if (error != std::errc{} || !(value > 0) || !std::isfinite(value) || factor == 0) {
-    fail(ErrorCode::kInvalidArgument, "--time-budget: found '{}', expected a time such as 90s, 30m or 2h",
-         printable(text));
+    fail(ErrorCode::kInvalidArgument, "found '{}', expected a time such as 90s, 30m or 2h", printable(text));
   }
   return value * factor;
 }

@@ -39,9 +39,9 @@ void add_training_options(CLI::App& app, TrainingArguments& arguments);
 
 /// How bits are searched, as given on the command line; empty values take the method's defaults.
 struct SearchArguments {
-  std::string method = "uniform";
+  std::string method;  ///< until fill_in_defaults: empty where not given
   std::vector<std::string> targets;
-  std::vector<int> bits = {1, 2, 3, 4, 5, 6, 7, 8};
+  std::vector<int> bits;     ///< until fill_in_defaults: empty where not given
   int activation_bits = 0;   ///< 0: searched
   std::optional<bool> tied;  ///< weights and input of a layer at the same width
   std::string latency;       ///< table of `bitstrata profile`; empty: measured when a target needs it
@@ -71,6 +71,12 @@ struct JobOptions {
   bool from_float = false;  ///< fine-tune from the float network even where the search has trained one
   std::string time_budget;  ///< of the whole job, as "90s", "30m", "2h"; empty: none
 };
+
+/// What the command line left open: --out is a folder in this one, named after the model. Without --method,
+/// --bits, --plan and --target the job searches with ebs (results/README.md) for a network that needs no more
+/// memory and no more BitOPs than one of 4 bits everywhere; otherwise the method is uniform where not given.
+/// Candidates are 1 to 8 bits, for ccq its paper's ladder 3, 4, 6, 8.
+void fill_in_defaults(JobOptions& options);
 
 /// Where the files of a job lie.
 struct JobFolder {

@@ -1,3 +1,4 @@
+#include "common/describe.h"
 #include "common/main.h"
 #include "commands.h"
 
@@ -8,5 +9,6 @@ int main(int argc, char** argv) {
     add_compare(app);
     add_train(app);
     add_verify(app);
+    add_describe(app);
   });
 }

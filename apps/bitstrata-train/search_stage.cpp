@@ -8,6 +8,7 @@
 #include "compile/quantizers_json.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "kernel_notes.h"
 #include "onnx/export.h"
 #include "searcher.h"
 #include "stages.h"
@@ -64,7 +65,11 @@ evaluators::Setting RunningSearch::make_setting(Job& job, const Workbench& bench
   const JobOptions& options = job.options();
   evaluators::Setting setting;
   setting.graph = graph;
-  setting.space = make_space(options, graph, latency_stage(job, bench));
+  const std::optional<search::LatencyTable> latency = latency_stage(job, bench);
+  if (latency) {
+    if (const auto note = note_on_speed(*latency)) job.log(*note);
+  }
+  setting.space = make_space(options, graph, latency);
   setting.dataset = &*bench.dataset;
   setting.normalization = bench.normalization;
   setting.holdout = bench.holdout;

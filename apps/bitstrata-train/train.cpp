@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "common/commands.h"
 #include "common/interrupt.h"
+#include "common/option_checks.h"
 #include "common/progress.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -113,12 +114,15 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<FloatTraining>();
   JobOptions& job = options->job;
   CLI::App& command = *app.add_subcommand("train", train_command_description("train"));
-  command.add_option("network", job.model, "lenet, resnet20, or an .onnx file to train further")
+  command
+      .add_option(
+          "network", job.model,
+          fmt::format("{}, or an .onnx file to train further", fmt::join(train::architecture_names(), ", ")))
       ->type_name("ARCH|MODEL")
       ->required();
   command.add_option("--out", job.out, "The trained network, .onnx")->type_name("FILE")->required();
   add_data_options(command, job.data);
-  command.add_option("--seed", job.seed, "Seed of everything random")->capture_default_str();
+  command.add_option("--seed", job.seed, "Seed of everything random")->take_last()->capture_default_str();
   command.add_option("--device", job.device, "cpu or cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
@@ -126,6 +130,9 @@ void add_train(CLI::App& app) {
   add_training_options(command, job.training);
   add_threads_option(command, job.machine);
   add_output_options(command, job.output);
+  command.footer(examples({"bitstrata train lenet --data digits --out model.onnx",
+                           "bitstrata train resnet20 --data folder:DIR --out resnet20.onnx",
+                           "bitstrata train model.onnx --data digits --lr 0.005 --out better.onnx"}));
   command.callback([options] { run_train(*options); });
 }
 

@@ -12,6 +12,7 @@
 #include "common/evaluate.h"
 #include "common/interrupt.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/progress.h"
 #include "compile/lower.h"
 #include "core/error.h"
@@ -369,6 +370,8 @@ void add_verify(CLI::App& app) {
   add_data_options(command, options->data);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata verify job --data digits",
+                           "bitstrata verify job/model.bst --data digits --images 100 --isa scalar"}));
   command.callback([options] { run_verify(*options); });
 
   auto runtime = std::make_shared<VerifyOptions>();

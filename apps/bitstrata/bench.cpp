@@ -8,6 +8,7 @@
 #include "buffers.h"
 #include "commands.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "core/error.h"
 #include "measure.h"
 #include "problem.h"
@@ -141,6 +142,9 @@ void add_bench(CLI::App& app) {
   add_batch_option(command, options->batch);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata bench job/model.bst --threads 1",
+                           "bitstrata bench model.onnx --batch 16 --isa avx2",
+                           "bitstrata bench --kernels --shapes 64@8 --pairs 4x4 --threads 1"}));
   command.callback([options] { run_bench(*options); });
 }
 

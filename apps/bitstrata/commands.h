@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+
 namespace CLI {
 class App;
 }
@@ -15,6 +17,7 @@ void add_inspect(CLI::App& app);
 void add_profile(CLI::App& app);
 void add_export(CLI::App& app);
 void add_report(CLI::App& app);
+void add_docs(CLI::App& app);
 
 /// When argv[1] is a command of bitstrata-train, replaces this process by that executable with the same
 /// arguments; returns otherwise. kNotFound when the executable is missing.
@@ -26,5 +29,8 @@ void forward_train_command(int argc, char** argv);
 
 /// Adds the commands of bitstrata-train, so that help lists them.
 void add_train_commands(CLI::App& app);
+
+/// Path of bitstrata-train; empty when it is missing.
+std::filesystem::path training_executable();
 
 }  // namespace bitstrata::cli

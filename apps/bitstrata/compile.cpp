@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "common/commands.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "compile/lower.h"
 #include "core/error.h"
@@ -79,6 +80,8 @@ void add_compile(CLI::App& app) {
       ->required();
   command.add_option("--out", options->out, "File to write; a job's is its model.bst")->type_name("FILE");
   add_output_options(command, options->output);
+  command.footer(
+      examples({"bitstrata compile tuned", "bitstrata compile job/model.qdq.onnx --out imported.bst"}));
   command.callback([options] { run_compile(*options); });
 }
 

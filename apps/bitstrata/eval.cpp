@@ -7,6 +7,7 @@
 #include "common/data_options.h"
 #include "common/evaluate.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "common/settings.h"
 #include "core/error.h"
@@ -77,6 +78,8 @@ void add_eval(CLI::App& app) {
   add_batch_option(command, options->batch);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata eval job/model.bst --data digits",
+                           "bitstrata eval model.onnx --data folder:DIR --split val --json"}));
   command.callback([options] { run_eval(*options); });
 }
 

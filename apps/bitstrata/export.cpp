@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -65,6 +66,8 @@ void add_export(CLI::App& app) {
       ->check(CLI::Range(13, 25));
   command.add_option("--out", options->out, "File to write")->type_name("FILE")->required();
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata export job/model.bst --format qdq --out job/model.qdq.onnx",
+                           "bitstrata export job/model.bst --format qonnx --out job/model.qonnx.onnx"}));
   command.callback([options] { run_export(*options); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,17 +21,19 @@ bool is_train_command(std::string_view name) {
   });
 }
 
-std::filesystem::path find_train_executable(std::string_view command) {
+/// Where bitstrata-train may lie: as installed, and as built.
+std::array<std::filesystem::path, 2> training_places() {
   const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  const auto installed = (folder / "../libexec/bitstrata/bitstrata-train").lexically_normal();
-  const auto built = folder / "bitstrata-train";
-  for (const auto& candidate : {installed, built}) {
-    if (access(candidate.c_str(), X_OK) == 0) return candidate;
-  }
+  return {(folder / "../libexec/bitstrata/bitstrata-train").lexically_normal(), folder / "bitstrata-train"};
+}
+
+std::filesystem::path find_train_executable(std::string_view command) {
+  if (const auto executable = training_executable(); !executable.empty()) return executable;
+  const auto places = training_places();
   fail(ErrorCode::kNotFound,
        "'{}' needs the training program, which is neither at {} nor at {}: install it, or build with "
        "BITSTRATA_TRAIN=ON",
-       command, installed.string(), built.string());
+       command, places[0].string(), places[1].string());
 }
 
 }  // namespace
@@ -50,6 +53,13 @@ void add_train_commands(CLI::App& app) {
   for (const TrainCommand& command : train_commands()) {
     if (!command.is_shared) app.add_subcommand(command.name, command.description);
   }
+}
+
+std::filesystem::path training_executable() {
+  for (const auto& place : training_places()) {
+    if (access(place.c_str(), X_OK) == 0) return place;
+  }
+  return {};
 }
 
 }  // namespace bitstrata::cli

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "common/settings.h"
 #include "core/error.h"
@@ -233,6 +234,7 @@ void add_inspect(CLI::App& app) {
   command.add_flag("--explain", options->explain, "Also say why each kernel was chosen or refused");
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata inspect model.onnx", "bitstrata inspect job/model.bst --explain"}));
   command.callback([options] { run_inspect(*options); });
 }
 

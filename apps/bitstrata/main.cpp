@@ -10,9 +10,10 @@ int main(int argc, char** argv) {
     add_bench(app);
     add_inspect(app);
     add_profile(app);
-    add_compile(app);
     add_export(app);
+    add_compile(app);
     add_report(app);
     add_train_commands(app);
+    add_docs(app);
   });
 }

@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "common/settings.h"
 #include "core/error.h"
@@ -215,7 +216,9 @@ void add_profile(CLI::App& app) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 8))
       ->default_str("1,2,3,4,5,6,7,8");
-  command.add_option("--policy", options->policy, "Quantizer of the weights: dorefa, pact, sawb, lsq, wrpn")
+  command.add_option("--policy", options->policy, "Quantizer of the weights")
+      ->type_name("POLICY")
+      ->check(CLI::IsMember(names_of(quant::kAllPolicies)))
       ->capture_default_str();
   command.add_option("--out", options->out, "Write the table as JSON")->type_name("FILE");
   command
@@ -229,6 +232,8 @@ void add_profile(CLI::App& app) {
   add_batch_option(command, options->batch);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata profile model.onnx --bits 2,4,8 --out table.json",
+                           "bitstrata profile --check job/model.bst --quick"}));
   command.callback([options] { run_profile(*options); });
 }
 

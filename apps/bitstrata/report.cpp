@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "core/file.h"
 #include "report_data.h"
@@ -41,6 +42,7 @@ void add_report(CLI::App& app) {
   command.add_option("--out", options->out, "Where to write it (default: DIR/report.html)")
       ->type_name("FILE");
   add_output_options(command, options->output);
+  command.footer(examples({"bitstrata report job", "bitstrata report table --out table.html"}));
   command.callback([options] { run_report(*options); });
 }
 

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "common/data_options.h"
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "common/output.h"
 #include "common/settings.h"
 #include "core/error.h"
@@ -150,6 +151,8 @@ void add_run(CLI::App& app) {
   add_batch_option(command, options->batch);
   add_machine_options(command, options->machine);
   add_output_options(command, options->output);
+  command.footer(
+      examples({"bitstrata run job/model.bst cat.png --top 3", "bitstrata run model.onnx cat.npy --json"}));
   command.callback([options] { run_run(*options); });
 }
 

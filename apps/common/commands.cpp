@@ -28,4 +28,8 @@ std::string train_command_description(std::string_view name) {
   fail(ErrorCode::kInternal, "no training command is named '{}'", name);
 }
 
+std::string passes_options_on_to(std::string_view command) {
+  return command == "compare" ? "compress" : "";
+}
+
 }  // namespace bitstrata::cli

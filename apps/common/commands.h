@@ -20,4 +20,7 @@ std::span<const TrainCommand> train_commands() noexcept;
 /// The description of one of them. kInternal for another name.
 std::string train_command_description(std::string_view name);
 
+/// The command to which `command` passes the options that it does not know itself; empty for none.
+std::string passes_options_on_to(std::string_view command);
+
 }  // namespace bitstrata::cli

@@ -38,7 +38,7 @@ void add_data_options(CLI::App& app, DataOptions& options) {
       ->required();
   add_normalization_options(app, options);
   app.add_option("--cache", options.cache,
-                 "Folder for decoded images (default: " + default_cache_folder() + ")")
+                 "Folder for decoded images (default: bitstrata in $XDG_CACHE_HOME or ~/.cache)")
       ->type_name("DIR");
 }
 

@@ -1,11 +1,14 @@
 #include "common/main.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <new>
 #include <string>
+#include <vector>
 
+#include "common/config_file.h"
 #include "common/output.h"
 #include "core/error.h"
 
@@ -27,7 +30,9 @@ std::string help_hint(const CLI::App& app) {
 
 int parse_and_run(CLI::App& app, int argc, char** argv) {
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = with_config_file(app, {argv + std::min(argc, 1), argv + argc});
+    std::ranges::reverse(arguments);  // the order that CLI11 wants
+    app.parse(std::move(arguments));
     return 0;
   } catch (const CLI::CallForVersion&) {
     write_stdout("bitstrata " + std::string(version()) + "\n");
@@ -38,6 +43,9 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return report(exit_status(ErrorCode::kInvalidArgument),
                   fmt::format("{} ({})", error.what(), help_hint(app)));
+  } catch (const UsageErrors& errors) {
+    for (const std::string& line : errors.lines()) report(exit_status(ErrorCode::kInvalidArgument), line);
+    return exit_status(ErrorCode::kInvalidArgument);
   }
 }
 
@@ -57,6 +65,7 @@ int run_main(int argc, char** argv, const std::function<void(CLI::App&)>& define
     app.require_subcommand(1);
     app.get_formatter()->column_width(34);
     define(app);
+    add_config_options(app);
     return parse_and_run(app, argc, argv);
   } catch (const Error& error) {
     return report(exit_status(error.code()), error.what());

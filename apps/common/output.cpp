@@ -34,6 +34,15 @@ void write_stderr_line(std::string_view line) noexcept {
   std::fflush(stderr);
 }
 
+namespace {
+
+/// Columns that UTF-8 text takes: one per character.
+size_t width_of(const std::string& text) {
+  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+}  // namespace
+
 TextTable::TextTable(std::vector<std::string> titles) {
   for (auto& title : titles) {
     right_.push_back(title.starts_with('>'));
@@ -45,15 +54,15 @@ TextTable::TextTable(std::vector<std::string> titles) {
 std::string TextTable::to_string() const {
   std::vector<size_t> widths(right_.size(), 0);
   for (const auto& row : rows_) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
   }
   std::string text;
   for (const auto& row : rows_) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
       const std::string gap = i == 0 ? "" : "  ";
-      line += gap + (right_[i] ? fmt::format("{:>{}}", row[i], widths[i])
-                               : fmt::format("{:<{}}", row[i], widths[i]));
+      const std::string fill(widths[i] - width_of(row[i]), ' ');
+      line += gap + (right_[i] ? fill + row[i] : row[i] + fill);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";

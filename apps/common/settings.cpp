@@ -41,9 +41,9 @@ void add_threads_option(CLI::App& app, MachineOptions& options) {
 
 void add_machine_options(CLI::App& app, MachineOptions& options) {
   add_threads_option(app, options);
-  app.add_option("--isa", options.isa,
-                 "Highest instruction set to use: scalar, neon, avx2, avx512, vnni, amx")
-      ->type_name("ISA");
+  app.add_option("--isa", options.isa, "Highest instruction set to use (default: the best of this machine)")
+      ->type_name("ISA")
+      ->check(CLI::IsMember({"scalar", "neon", "avx2", "avx512", "vnni", "amx"}));
   std::vector<std::string> choices = {"measured", "estimated"};
   for (kernels::Family family : kChoices) choices.emplace_back(kernels::to_string(family));
   app.add_option(
