@@ -1,7 +1,9 @@
 #!/bin/sh
-# Runs every fuzz target of a build for a while from small valid files: run_short.sh BUILD_DIR SECONDS. Fails on any finding, which is
-# left in BUILD_DIR/fuzz-findings together with what reproduces it on standard error.
+# Runs every fuzz target of a build for a while, from small valid files where it reads files: run_short.sh BUILD_DIR SECONDS. Fails on
+# any finding, which is left in BUILD_DIR/fuzz-findings together with what reproduces it on standard error.
 set -eu
+# oneDNN's threads must not spin.
+export OMP_WAIT_POLICY=passive
 if [ $# -ne 2 ]; then
   echo "usage: $0 BUILD_DIR SECONDS" >&2
   exit 2
@@ -13,13 +15,14 @@ findings=$build/fuzz-findings
 mkdir -p "$findings"
 status=0
 ran=0
-for target in bst_fuzz onnx_fuzz; do
+for target in bst_fuzz onnx_fuzz kernels_fuzz; do
   program=$build/bin/$target
   [ -x "$program" ] || continue
   ran=$((ran + 1))
   case $target in
     bst_fuzz) seeds=$(ls -d "$here"/../tests/golden/v*) ;;
     onnx_fuzz) seeds=$build/fuzz-seeds/onnx && "$build/bin/make_onnx_seeds" "$seeds" ;;
+    kernels_fuzz) seeds= ;;
   esac
   corpus=$build/fuzz-corpus/$target
   mkdir -p "$corpus"
