@@ -7,6 +7,7 @@ usage: run.py BUILD_FOLDER [--quick]      A table on stderr; on stdout one JSON 
 import argparse
 import json
 import pathlib
+import platform
 import shutil
 import statistics
 import subprocess
@@ -15,7 +16,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 OUR_RESNET20 = HERE.parents[2] / "shared" / "models" / "resnet20-cifar10.onnx"
 PYTHON = "/usr/bin/python3"  # where Debian's python3-onnx is
-WIDTHS = (8, 4, 2)
+WIDTHS = (8, 4, 2, 1)
+CAPPED_WIDTHS = (4, 2)  # also measured with the instruction set held to CAP
+CAP = "avx2"
 SECONDS = 0.5  # as `bitstrata bench`
 
 
@@ -53,9 +56,11 @@ class Peers:
         return False
 
 
-def bitstrata_runner(program, model):
+def bitstrata_runner(program, model, isa=None):
+    cap = ["--isa", isa] if isa else []
+
     def measure(batch, threads):
-        return json.loads(run(program, "bench", model, "--batch", batch, "--threads", threads, "--json"))["median_ms"]
+        return json.loads(run(program, "bench", model, "--batch", batch, "--threads", threads, "--json", *cap))["median_ms"]
 
     return measure
 
@@ -74,6 +79,9 @@ def make_runners(source, folder, programs, peers):
     runners = {"bitstrata float": bitstrata_runner(programs / "bitstrata", float_model)}
     for width in WIDTHS:
         runners[f"bitstrata w{width}a{width}"] = bitstrata_runner(programs / "bitstrata", folder / f"w{width}a{width}.bst")
+    if platform.machine() == "x86_64":
+        for width in CAPPED_WIDTHS:
+            runners[f"bitstrata w{width}a{width} {CAP}"] = bitstrata_runner(programs / "bitstrata", folder / f"w{width}a{width}.bst", CAP)
     if peers.runtime:
         runners["onnxruntime float"] = ort_runner(peers.modules, float_model)
     if peers.runtime and peers.quantizer:
