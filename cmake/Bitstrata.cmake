@@ -79,5 +79,5 @@ function(bitstrata_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE BITSTRATA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" BITSTRATA_BINARY_DIR="${CMAKE_BINARY_DIR}")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 120 DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600
-                       ENVIRONMENT BITSTRATA_KERNEL_TIMES=${CMAKE_BINARY_DIR}/kernel-times.txt)
+                       ENVIRONMENT BITSTRATA_KERNEL_TIMES=off)
 endfunction()

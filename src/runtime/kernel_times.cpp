@@ -22,6 +22,12 @@ using kernels::KernelEntry;
 
 /// A kernel whose estimate is this many times worse than the best one is not worth measuring.
 constexpr double kHopeless = 8;
+/// Rounds end early, after the first, when a problem has taken this long: large batches, or a machine that is
+/// busy.
+constexpr double kPatienceUs = 150'000;
+/// A time that is this many times the estimate tells of the machine's load, not of the kernel, and is not
+/// kept.
+constexpr double kImplausible = 20, kOverheadUs = 50;
 constexpr int kRounds = 4;
 constexpr double kRoundUs = 800;
 constexpr uint64_t kMaxFileBytes = 16u << 20;
@@ -108,6 +114,12 @@ std::string key_of(const ConvProblem& p, Isa cap, bool plain_end) {
       p.a_bits, p.a_zero, p.max_batch, p.max_threads, to_string(cap), plain_end ? " plain" : "");
 }
 
+bool plausible(const KernelTime& time, const ConvProblem& p) {
+  const double macs = double(p.max_batch) * p.oh * p.ow * p.oc * p.reduction();
+  const double expected_us = macs / kernels::expected_gmacs(*time.entry, p) / 1e3;
+  return time.us < kImplausible * (expected_us + kOverheadUs);
+}
+
 /// First line of a file: another program version may have other kernels, another CPU other times.
 std::string heading() {
   std::string names;
@@ -184,7 +196,8 @@ void KernelTrial::run(size_t index) const noexcept {
 
 std::vector<double> least_us(std::span<const std::function<void()>> works, int rounds, double round_us) {
   std::vector<double> least(works.size(), std::numeric_limits<double>::infinity());
-  for (int round = 0; round < rounds; ++round) {
+  double total = 0;
+  for (int round = 0; round < rounds && (round == 0 || total < kPatienceUs); ++round) {
     for (size_t i = 0; i < works.size(); ++i) {
       // The first run of a round pays for what the others left in the caches.
       works[i]();
@@ -195,6 +208,7 @@ std::vector<double> least_us(std::span<const std::function<void()>> works, int r
         const std::chrono::duration<double, std::micro> elapsed = std::chrono::steady_clock::now() - start;
         least[i] = std::min(least[i], elapsed.count());
         spent += elapsed.count();
+        total += elapsed.count();
       } while (spent < round_us);
     }
   }
@@ -237,7 +251,10 @@ const std::vector<KernelTime>& KernelTimes::of(const ConvProblem& problem, std::
   const std::string key = key_of(problem, cap, plain_end);
   const auto known = table_.find(key);
   if (known != table_.end()) return known->second;
-  return table_[key] = measured_[key] = time_kernels(KernelTrial(problem, codes, cap, plain_end));
+  const std::vector<KernelTime>& times = table_[key] =
+      time_kernels(KernelTrial(problem, codes, cap, plain_end));
+  if (plausible(times.front(), problem)) measured_[key] = times;
+  return times;
 }
 
 void KernelTimes::save() noexcept {

@@ -54,7 +54,7 @@ class KernelTimes {
  public:
   /// file: where times are kept; empty: nowhere.
   explicit KernelTimes(std::filesystem::path file);
-  /// Remembered, or measured now and remembered.
+  /// Remembered, or measured now and remembered, unless the times show that the machine was busy.
   const std::vector<KernelTime>& of(const kernels::ConvProblem& problem, std::span<const uint8_t> codes,
                                     Isa cap, bool plain_end);
   /// Writes what was measured since, together with what other processes wrote meanwhile.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -190,6 +192,15 @@ TEST_F(CliJson, InspectExplainsEveryKernelOfQuantizedLayers) {
 TEST_F(CliJson, TextGoesToStandardOutputToo) {
   EXPECT_THAT(bitstrata({"eval", model_, "--data", "digits"}).out, ::testing::StartsWith("accuracy "));
   EXPECT_THAT(bitstrata({"inspect", model_, "--explain"}).out, ::testing::HasSubstr("chosen"));
+
+  // The tests run without measuring; here the kernels are measured, and the times kept.
+  const std::string times = folder_ / "times.txt";
+  setenv("BITSTRATA_KERNEL_TIMES", times.c_str(), 1);
+  const std::string measured = bitstrata({"inspect", model_, "--explain", "--threads", "1"}).out;
+  setenv("BITSTRATA_KERNEL_TIMES", "off", 1);
+  EXPECT_THAT(measured, ::testing::HasSubstr("measured slower: "));
+  EXPECT_THAT(measured, ::testing::HasSubstr("chosen"));
+  EXPECT_TRUE(std::filesystem::exists(times));
   EXPECT_THAT(bitstrata({"bench", model_}).out, ::testing::HasSubstr("median "));
 }
 
