@@ -16,7 +16,7 @@ int status_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128
 
 }  // namespace
 
-Background::Background(const std::vector<std::string>& arguments) {
+Background::Background(const std::vector<std::string>& arguments, const std::string& err) {
   std::vector<std::string> words{"bitstrata"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -24,9 +24,12 @@ Background::Background(const std::vector<std::string>& arguments) {
   argv.push_back(nullptr);
   const std::string program = executable().string();
   pid_ = ::fork();
+  if (pid_ > 0) ::setpgid(pid_, pid_);  // in both, so that no signal to the group comes too early
   if (pid_ == 0) {
     const int null = ::open("/dev/null", O_RDWR);
     for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, fd);
+    if (!err.empty()) ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+    ::setpgid(0, 0);
     ::execv(program.c_str(), argv.data());
     ::_exit(127);
   }
@@ -40,6 +43,10 @@ Background::~Background() {
 
 void Background::signal(int number) const {
   if (pid_ > 0) ::kill(pid_, number);
+}
+
+void Background::signal_group(int number) const {
+  if (pid_ > 0) ::kill(-pid_, number);
 }
 
 int Background::wait() {
