@@ -239,7 +239,7 @@ void report(const BenchOptions& options, const std::array<Result, kKinds.size()>
                   probes.at("evaluations_per_layer").get<double>()));
   cli::write_json({{"rows", rows},
                    {"probe", probes},
-                   {"cpu", cli::cpu_name()},
+                   {"cpu", cpu_name()},
                    {"threads", threads},
                    {"batch", options.batch},
                    {"bits", options.bits},
