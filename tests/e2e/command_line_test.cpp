@@ -147,7 +147,7 @@ TEST_F(CommandLine, SaysWhichBitsAreNoFasterByTheLatencyTable) {
             0);
   Json table = read_json("table.json");
   for (Json& shape : table.at("shapes")) {
-    for (Json& entry : shape.at("entries")) entry["us"] = entry.at("weight_bits") == 2 ? 50.0 : 100.0;
+    for (Json& entry : shape.at("entries")) entry["us"] = entry.at("w_bits") == 2 ? 50.0 : 100.0;
   }
   write("table.json", table.dump());
   const Finished run =
