@@ -221,40 +221,6 @@ TEST_F(ExportJudge, ImportedQdqOfAllWidthsAndPolicies) {
   expect_same_predictions(judge());
 }
 
-/// An int8 ResNet-20 by another tool: asymmetric activations, signed weights per channel, integer biases.
-TEST_F(ExportJudge, ImportedQdqOfAnotherTool) {
-  const fs::path shared = fs::path(BITSTRATA_SOURCE_DIR).parent_path() / "shared";
-  if (!fs::exists(shared)) GTEST_SKIP() << "../shared is absent: no CIFAR-10 images and no ResNet-20";
-  if (std::system("/usr/bin/python3 -c 'import numpy, onnx' 2>/dev/null") != 0)
-    GTEST_SKIP() << "python3-onnx is missing";
-  const std::string quantize =
-      fmt::format("/usr/bin/python3 {}/bench/network/quantize_onnx.py {}/models/resnet20-cifar10.onnx {}",
-                  BITSTRATA_SOURCE_DIR, shared.string(), model("resnet20").string());
-  ASSERT_EQ(std::system(quantize.c_str()), 0);
-  const std::string unpack =
-      fmt::format("tar --zstd -xf {}/data/cifar10-jpeg.tar.zst -C {} --wildcards '*test/*'", shared.string(),
-                  work_.string());
-  ASSERT_EQ(std::system(unpack.c_str()), 0);
-  fs::path folder;
-  for (const auto& entry : fs::recursive_directory_iterator(work_)) {
-    if (entry.path().filename() == "test") folder = entry.path().parent_path();
-  }
-  // Only test images are needed, and a folder has both parts.
-  fs::create_directory_symlink(folder / "test", folder / "train");
-  const data::Dataset images = data::load("folder:" + folder.string());
-  const program::Program program = imported(model("resnet20"));
-  const data::BatchFiller filler(images, data::Split::kTest,
-                                 {{0.4914f, 0.4822f, 0.4465f}, {0.247f, 0.2435f, 0.2616f}});
-  std::vector<int64_t> chosen;
-  for (int64_t i = 0; i < 10000; i += 10) chosen.push_back(i);
-  std::vector<float> input(chosen.size() * images.shape().num_elems());
-  filler.fill(chosen, input);
-  expect("resnet20", program, input, static_cast<int>(chosen.size()), 10);
-  const Agreement agreement = judge();
-  ASSERT_EQ(agreement.images, chosen.size());
-  EXPECT_GE(static_cast<double>(agreement.same_class), 0.999 * static_cast<double>(agreement.images));
-}
-
 TEST_F(ExportJudge, QdqOfOlderOpsets) {
   for (const Network& network : sample_networks()) {
     for (int opset : {13, 18}) {
