@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "onnx/fold.h"
+#include "onnx/shape_arguments.h"
 #include "onnx/ops.h"
 #include "onnx/quantize.h"
 

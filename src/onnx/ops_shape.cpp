@@ -4,6 +4,7 @@
 
 #include "graph/shapes.h"
 #include "onnx/fold.h"
+#include "onnx/shape_arguments.h"
 #include "onnx/ops.h"
 #include "onnx/proto.h"
 
