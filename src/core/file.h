@@ -19,6 +19,7 @@ std::string read_text_file(const std::filesystem::path& path, uint64_t limit_byt
 
 /// Replaces `path` with `bytes` atomically: written to a temporary name in the same folder, synced, renamed; the folder is
 /// synced too. On failure (kIo: unwritable folder, full disk) the old file is untouched and the temporary one removed.
+/// A symbolic link stays: the file it names is replaced. A device, pipe or socket stays too: `bytes` are written into it.
 void write_file_atomically(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 

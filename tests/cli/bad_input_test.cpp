@@ -134,6 +134,7 @@ TEST_F(CliBadInput, NetworksThatCannotClassifyImages) {
 }
 
 TEST_F(CliBadInput, FullStandardOutput) {
+  ASSERT_TRUE(std::filesystem::is_character_file("/dev/full")) << "the machine's device is damaged";
   for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
            {"--help"}, {"--version"}, {"inspect", model_}, {"inspect", model_, "--json"}}) {
     const Finished finished = bitstrata(arguments, {}, "/dev/full");
