@@ -12,6 +12,7 @@ std::vector<KernelEntry> bitplane_entries();
 std::vector<KernelEntry> lookup_entries();
 std::vector<KernelEntry> depthwise_entries();
 std::vector<KernelEntry> int8_entries();
-std::vector<KernelEntry> narrow_entries();  ///< of the int8 family
+std::vector<KernelEntry> narrow_entries();    ///< of the int8 family
+std::vector<KernelEntry> winograd_entries();  ///< of the int8 family
 
 }  // namespace bitstrata::kernels

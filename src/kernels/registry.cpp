@@ -97,6 +97,7 @@ const std::vector<KernelEntry>& conv_kernels() {
   static const std::vector<KernelEntry> all = [] {
     std::vector<KernelEntry> entries = int8_entries();
     for (KernelEntry& entry : narrow_entries()) entries.push_back(std::move(entry));
+    for (KernelEntry& entry : winograd_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : depthwise_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : lookup_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : bitplane_entries()) entries.push_back(std::move(entry));
@@ -166,6 +167,17 @@ double narrow_gmacs(Isa isa, const ConvProblem& p) {
   return 0;
 }
 
+// Winograd: as multiplications in narrow_gmacs(), 2.25 times as many of them, less the transforms, which the
+// channels share.
+double winograd_gmacs(Isa isa, const ConvProblem& p) {
+  const bool bytes = p.w_bits <= 4 && p.a_bits <= 6;
+  const double multiplying = isa == Isa::kAvx2     ? (bytes ? 290 : 190)
+                             : isa == Isa::kAvx512 ? (bytes ? 350 : 200)
+                                                   : 500;
+  const double tiles = fill(p.oh, 2) * fill(p.ow, 2) * fill(p.oc, isa == Isa::kAvx2 ? 8 : 16);
+  return tiles / (1 / multiplying + 0.077 / p.ic);
+}
+
 }  // namespace
 
 double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
@@ -194,6 +206,7 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
       return entry.isa == Isa::kScalar ? 1 : entry.isa == Isa::kAvx512 ? 20 : 15;
     case Family::kInt8:
       if (entry.name.starts_with("conv_u8s8_narrow")) return narrow_gmacs(entry.isa, problem);
+      if (entry.name.starts_with("conv_u8s8_winograd")) return winograd_gmacs(entry.isa, problem);
       if (problem.groups == problem.ic && problem.groups > 1) {
         return problem.w_bits == 8 && problem.grid.mul == 2
                    ? 5

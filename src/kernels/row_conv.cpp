@@ -9,8 +9,6 @@ namespace bitstrata::kernels {
 namespace {
 
 constexpr size_t kSlack = 64;
-/// Pixels of a band: enough that reading the weights from the second-level cache costs little.
-constexpr int kBandPixels = 48;
 
 constexpr size_t round_up(size_t bytes) {
   return (bytes + 63) / 64 * 64;
@@ -76,7 +74,9 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
   // Every thread gets a band of each image where that is possible.
   const int share = (p_.oh + p_.max_threads - 1) / p_.max_threads;
-  band_rows_ = std::clamp((kBandPixels + p_.ow - 1) / p_.ow, 1, share);
+  const int rows = std::clamp((kernel_->band_pixels() + p_.ow - 1) / p_.ow, 1, share);
+  const int multiple = kernel_->row_multiple();
+  band_rows_ = std::min((rows + multiple - 1) / multiple * multiple, p_.oh);
   bands_ = (p_.oh + band_rows_ - 1) / band_rows_;
   slots_ = (band_rows_ - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
   row_bytes_ = round_up(kernel_->row_bytes() + kSlack);

@@ -27,6 +27,10 @@ class RowKernel {
   virtual void prepare(const uint8_t* codes, uint8_t* row) const noexcept = 0;
   /// True when prepare() only copies and compute() reads nothing behind a row: rows may then be anywhere.
   virtual bool takes_codes() const noexcept { return false; }
+  /// Pixels of a band: enough that reading the weights from the second-level cache costs little.
+  virtual int band_pixels() const noexcept { return 48; }
+  /// Bands have a multiple of this number of output rows, the last one of an image excepted.
+  virtual int row_multiple() const noexcept { return 1; }
   /// Blocks of output channels, in rising order, that compute() can be split into.
   virtual int blocks() const noexcept = 0;
   /// Accumulators of the channels of blocks [first, last) in all pixels of the band, nothing else. scratch:

@@ -124,7 +124,7 @@ TEST_P(EveryStream, EveryPixelOnceWithTheValuesOfRun) {
       }
     }
   }
-  EXPECT_GT(done, 100);
+  EXPECT_GT(done, 40);  // of 192, those with windows that the family takes
 }
 
 // One band, so that threads share the output channels.
@@ -136,6 +136,7 @@ TEST_P(EveryStream, FewerBandsThanThreads) {
         done += check(make_problem(ic, 1, 1, oc, square(1, 1, 0), groups, 3, 2), n, threads, 4);
         done += check(make_problem(ic, 2, 3, oc, square(3, 2, 1), groups, 1, 4, Grid::kTwosComplement), n,
                       threads, 4);
+        done += check(make_problem(ic, 2, 3, oc, square(3, 1, 1), groups, 4, 4), n, threads, 4);
       }
     }
   }

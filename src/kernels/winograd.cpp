@@ -1,0 +1,321 @@
+#include "kernels/winograd.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+#include "kernels/families.h"
+#include "kernels/row_conv.h"
+
+// Winograd's minimal filtering F(2x2, 3x3) in integers (Lavin and Gray, https://arxiv.org/abs/1509.09308):
+// 16 multiplications a channel for four outputs instead of 36. With the halves of the weights' transform left
+// out, every transformed value is an integer; a position's products are then up to four times what they stand
+// for, and weighting each to just four times that makes the last division exact. Nothing rounds, so that only
+// sums of 2^29 and more cannot be told apart modulo 2^32.
+namespace bitstrata::kernels {
+namespace {
+
+/// Tiles whose products are kept between multiplication and output.
+constexpr int kChunkTiles = 28;
+constexpr int kChunkBlocks = 2;
+/// Pixels of a band, so that its tiles share the reading of the weights.
+constexpr int kBandPixels = 112;
+/// Written behind each part of a transformed row, as whole vectors are stored.
+constexpr size_t kSlack = 64;
+/// The position that adds up four codes and so is never negative.
+constexpr int kSumPosition = 5;
+
+constexpr size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+/// Weight code u stored as mul * u + offset. With S the convolution of codes and stored weights,
+/// sum w v = (S << mul_shift) + value_factor * sum of codes.
+struct Stored {
+  int mul, offset;
+  int mul_shift = 0, value_factor = 0;
+  int at(int u) const noexcept { return mul * u + offset; }
+  int largest(int w_bits) const noexcept {
+    return std::max(std::abs(at(0)), std::abs(at((1 << w_bits) - 1)));
+  }
+};
+
+Stored choose_stored(const ConvProblem& p) {
+  const Stored direct{p.grid.mul, p.grid.offset};
+  const int centre = 1 << (p.w_bits - 1);
+  const Stored centred{1, -centre, p.grid.mul == 2 ? 1 : 0, p.grid.offset + centre * p.grid.mul};
+  return 9 * direct.largest(p.w_bits) <= 127 || 9 * centred.largest(p.w_bits) > 127 ? direct : centred;
+}
+
+/// Transformed codes are in [0, 4 * largest code], transformed weights up to nine times the largest.
+bool fits_bytes(const ConvProblem& p) {
+  return 4 * ((1 << p.a_bits) - 1) <= 255 && 9 * choose_stored(p).largest(p.w_bits) <= 127;
+}
+
+/// Products that 16-bit sums hold of one position; 0 when not even those of one step.
+int exact_steps(const NarrowTarget& target, const ConvProblem& p, int max_weight) {
+  const int step = target.products_per_step * max_weight * 4 * ((1 << p.a_bits) - 1);
+  return step == 0 ? 1 << 30 : target.max_sum / step;
+}
+
+bool is_wide(const NarrowTarget& target, const ConvProblem& p) {
+  return !fits_bytes(p) || exact_steps(target, p, 9 * choose_stored(p).largest(p.w_bits)) == 0;
+}
+
+class WinogradKernel final : public RowKernel {
+ public:
+  WinogradKernel(const ConvProblem& problem, std::span<const uint8_t> codes, const WinogradTarget& target);
+
+  size_t row_bytes() const noexcept override { return 4 * part_bytes_ + sums_bytes_; }
+  void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
+  int blocks() const noexcept override { return blocks_; }
+  int band_pixels() const noexcept override { return kBandPixels; }
+  int row_multiple() const noexcept override { return 2; }
+  void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
+  size_t scratch_bytes(int rows) const noexcept override { return parts_of(rows, nullptr).bytes; }
+  size_t weight_bytes() const noexcept override {
+    return weights_.size() + (bias_.size() + position_bias_.size()) * sizeof(int32_t);
+  }
+  std::string implementation() const override { return target_.products.name; }
+
+ private:
+  /// The scratch of compute().
+  struct Parts {
+    uint8_t* values;         ///< [16][position_bytes]: transformed codes
+    int32_t* products;       ///< [16][chunk of tiles][chunk of channels]
+    const uint8_t** pixels;  ///< [16][tiles]
+    uint32_t* sums;          ///< [rows][ow]
+    size_t position_bytes, bytes;
+  };
+
+  Parts parts_of(int rows, uint8_t* scratch) const noexcept;
+  void pack_weights(std::span<const uint8_t> codes);
+  void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
+  void window_sums(const RowBand& band, uint32_t* out) const noexcept;
+  void multiply(const Parts& parts, int tiles, int first_tile, int count, int block,
+                int blocks) const noexcept;
+
+  ConvProblem p_;
+  WinogradTarget target_;
+  Stored stored_;
+  bool wide_;
+  int lanes_, blocks_, padded_w_, row_tiles_, padded_ic_, steps_;
+  int shift_ = 0;  ///< added to transformed codes, to make them unsigned
+  size_t part_bytes_, sums_bytes_;
+  std::array<int, kWinogradPositions> exact_steps_{};
+  std::vector<uint8_t> weights_;        ///< [16][blocks][steps][lanes][4], or [..][2] int16_t
+  std::vector<int32_t> position_bias_;  ///< [16][blocks][lanes]: what shift_ adds, negated
+  std::vector<int32_t> bias_;           ///< [blocks][lanes]
+};
+
+WinogradKernel::WinogradKernel(const ConvProblem& problem, std::span<const uint8_t> codes,
+                               const WinogradTarget& target)
+    : p_(problem),
+      target_(target),
+      stored_(choose_stored(problem)),
+      wide_(is_wide(target.products, problem)) {
+  lanes_ = target_.products.lanes;
+  blocks_ = (p_.oc + lanes_ - 1) / lanes_;
+  padded_w_ = p_.iw + p_.window.pad_left + p_.window.pad_right;
+  row_tiles_ = (p_.ow + 1) / 2;
+  padded_ic_ = static_cast<int>(round_up(p_.ic, wide_ ? 2 : 4));
+  steps_ = padded_ic_ / (wide_ ? 2 : 4);
+  if (wide_) {
+    stored_ = {p_.grid.mul, p_.grid.offset};
+  } else {
+    shift_ = 2 * ((1 << p_.a_bits) - 1);
+  }
+  part_bytes_ = round_up(size_t{4} * steps_ * row_tiles_ + kSlack, 64);
+  sums_bytes_ = stored_.value_factor != 0 ? padded_w_ * sizeof(uint32_t) : 0;
+  pack_weights(codes);
+}
+
+// One-dimensional transform of a kernel: g0, g0 + g1 + g2, g0 - g1 + g2, g2.
+std::array<int, 4> transform(int g0, int g1, int g2) {
+  return {g0, g0 + g1 + g2, g0 - g1 + g2, g2};
+}
+
+void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
+  const size_t block_bytes = size_t{4} * steps_ * lanes_;
+  weights_.assign(kWinogradPositions * blocks_ * block_bytes, 0);
+  position_bias_.assign(size_t{1} * kWinogradPositions * blocks_ * lanes_, 0);
+  bias_.assign(size_t{1} * blocks_ * lanes_, 0);
+  const int bytes = wide_ ? 2 : 1, per_step = 4 / bytes;
+  std::array<int, kWinogradPositions> largest{};
+  for (int o = 0; o < p_.oc; ++o) {
+    int64_t sum = 0;
+    for (int c = 0; c < p_.ic; ++c) {
+      const uint8_t* kernel = codes.data() + size_t{9} * (size_t{1} * o * p_.ic + c);
+      for (int i = 0; i < 9; ++i) sum += p_.grid.at(kernel[i]);
+      const auto g = [&](int i) { return stored_.at(kernel[i]); };
+      const auto top = transform(g(0), g(1), g(2)), middle = transform(g(3), g(4), g(5)),
+                 bottom = transform(g(6), g(7), g(8));
+      for (int j = 0; j < 4; ++j) {
+        const auto column = transform(top[j], middle[j], bottom[j]);
+        for (int i = 0; i < 4; ++i) {
+          const int position = 4 * i + j;
+          const auto weight = static_cast<int16_t>(column[i]);
+          largest[position] = std::max(largest[position], std::abs(column[i]));
+          const size_t block = size_t{1} * position * blocks_ + o / lanes_;
+          // Little-endian, so that the first byte is the weight modulo 2^8.
+          std::memcpy(weights_.data() + block * block_bytes +
+                          size_t{4} * (c / per_step * lanes_ + o % lanes_) + c % per_step * bytes,
+                      &weight, bytes);
+          if (position != kSumPosition) position_bias_[block * lanes_ + o % lanes_] -= shift_ * column[i];
+        }
+      }
+    }
+    bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
+  }
+  for (int i = 0; i < kWinogradPositions; ++i)
+    exact_steps_[i] = exact_steps(target_.products, p_, largest[i]);
+}
+
+void WinogradKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
+  target_.columns({codes, padded_w_, p_.ic, row_tiles_, row, part_bytes_, padded_ic_, wide_});
+  if (stored_.value_factor == 0) return;
+  auto* sums = reinterpret_cast<uint32_t*>(row + 4 * part_bytes_);
+  for (int x = 0; x < padded_w_; ++x) sums[x] = target_.products.sum(codes + size_t{1} * x * p_.ic, p_.ic);
+}
+
+WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const noexcept {
+  const int tiles = (rows + 1) / 2 * row_tiles_;
+  Parts parts{};
+  const auto take = [&](size_t bytes) {
+    uint8_t* at = scratch == nullptr ? nullptr : scratch + parts.bytes;
+    parts.bytes += round_up(bytes, 64);
+    return at;
+  };
+  parts.position_bytes = round_up(size_t{4} * steps_ * tiles + kSlack, 64);
+  parts.values = take(kWinogradPositions * parts.position_bytes);
+  parts.products = reinterpret_cast<int32_t*>(
+      take(sizeof(int32_t) * kWinogradPositions * std::min(tiles, kChunkTiles) * kChunkBlocks * lanes_));
+  parts.pixels = reinterpret_cast<const uint8_t**>(take(sizeof(uint8_t*) * kWinogradPositions * tiles));
+  parts.sums = reinterpret_cast<uint32_t*>(take(sizeof(uint32_t) * rows * p_.ow));
+  return parts;
+}
+
+// The row of tiles that begins at output row y needs the input rows under the windows of rows y and y + 1;
+// the last one is anything where row y + 1 is not of the band.
+void WinogradKernel::transform_rows(const RowBand& band, const Parts& parts) const noexcept {
+  const size_t elements = size_t{1} * row_tiles_ * padded_ic_;
+  for (int y = 0; y < band.count; y += 2) {
+    const uint8_t* const* rows = band.rows + 3 * y;
+    const uint8_t* last = y + 1 < band.count ? rows[5] : band.padding;
+    target_.rows({{rows[0], rows[1], rows[2], last},
+                  part_bytes_,
+                  elements,
+                  parts.values + size_t{4} * steps_ * (y / 2 * row_tiles_),
+                  parts.position_bytes,
+                  static_cast<uint8_t>(shift_),
+                  wide_});
+  }
+}
+
+void WinogradKernel::window_sums(const RowBand& band, uint32_t* out) const noexcept {
+  for (int y = 0; y < band.count; ++y, out += p_.ow) {
+    std::fill_n(out, p_.ow, 0);
+    for (int ky = 0; ky < 3; ++ky) {
+      const auto* sums = reinterpret_cast<const uint32_t*>(band.rows[3 * y + ky] + 4 * part_bytes_);
+      for (int x = 0; x < p_.ow; ++x) out[x] += sums[x] + sums[x + 1] + sums[x + 2];
+    }
+  }
+}
+
+void WinogradKernel::multiply(const Parts& parts, int tiles, int first_tile, int count, int block,
+                              int blocks) const noexcept {
+  const NarrowRun run{0, steps_};
+  const NarrowTarget& products = target_.products;
+  for (int position = 0; position < kWinogradPositions; ++position) {
+    const size_t at = size_t{1} * position * blocks_ + block;
+    NarrowBand part{};
+    part.weights = weights_.data() + at * 4 * steps_ * lanes_;
+    part.codes = parts.pixels + size_t{1} * position * tiles + first_tile;
+    part.kernel_h = 1;
+    part.pixels = part.ow = count;
+    part.runs = &run;
+    part.run_count = 1;
+    part.steps = steps_;
+    part.exact_steps = exact_steps_[position];
+    part.blocks = blocks;
+    part.bias = position_bias_.data() + at * lanes_;
+    part.out = parts.products + size_t{1} * position * count * blocks * lanes_;
+    part.out_stride_elems = size_t{1} * blocks * lanes_;
+    part.channels = blocks * lanes_;
+    const bool direct = products.direct_band != nullptr && part.exact_steps < 4;
+    (wide_ ? products.wide_band : direct ? products.direct_band : products.band)(part);
+  }
+}
+
+void WinogradKernel::compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept {
+  const Parts parts = parts_of(band.count, scratch);
+  const int tiles = (band.count + 1) / 2 * row_tiles_;
+  transform_rows(band, parts);
+  if (stored_.value_factor != 0) window_sums(band, parts.sums);
+  for (int position = 0; position < kWinogradPositions; ++position) {
+    const uint8_t* values = parts.values + position * parts.position_bytes;
+    for (int tile = 0; tile < tiles; ++tile)
+      parts.pixels[position * tiles + tile] = values + size_t{4} * steps_ * tile;
+  }
+  const int chunks = (tiles + kChunkTiles - 1) / kChunkTiles;
+  for (int block = first; block < last; block += kChunkBlocks) {
+    const int blocks = std::min(kChunkBlocks, last - block);
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const int from = tiles * chunk / chunks, count = tiles * (chunk + 1) / chunks - from;
+      multiply(parts, tiles, from, count, block, blocks);
+      WinogradOutputs out{};
+      out.products = parts.products;
+      out.first = from;
+      out.tiles = count;
+      out.row_tiles = row_tiles_;
+      out.lanes_used = blocks * lanes_;
+      out.channels = std::min(blocks * lanes_, p_.oc - block * lanes_);
+      out.oh = band.count;
+      out.ow = p_.ow;
+      out.mul_shift = stored_.mul_shift;
+      out.value_factor = static_cast<uint32_t>(stored_.value_factor);
+      out.pixel_sums = stored_.value_factor != 0 ? parts.sums : nullptr;
+      out.bias = bias_.data() + size_t{1} * block * lanes_;
+      out.out = band.acc + size_t{1} * block * lanes_;
+      out.out_stride_elems = p_.oc;
+      target_.outputs(out);
+    }
+  }
+}
+
+template <Isa kIsa>
+std::string refuses(const ConvProblem& p, Isa) {
+  const program::Window& w = p.window;
+  if (w.kernel_h != 3 || w.kernel_w != 3 || w.stride_h != 1 || w.stride_w != 1 || w.dilation_h != 1 ||
+      w.dilation_w != 1 || p.groups != 1)
+    return "Winograd's F(2x2, 3x3) computes 3x3 windows of stride and dilation 1 in one group";
+  const WinogradTarget target = winograd_target(kIsa);
+  if (target.products.lanes == 0)
+    return fmt::format("this CPU or build lacks the Winograd code for {}", to_string(kIsa));
+  if (is_wide(target.products, p) && target.products.wide_band == nullptr)
+    return "its transformed weights or codes do not fit bytes";
+  const int max_weight = std::max(choose_stored(p).largest(p.w_bits), std::abs(p.grid.at(0)));
+  if (int64_t{p.reduction()} * max_weight * ((1 << p.a_bits) - 1) >= int64_t{1} << 29)
+    return "its sums could reach 2^29, four times which is beyond 32 bits";
+  return {};
+}
+
+template <Isa kIsa>
+KernelEntry entry(const char* name) {
+  return {name, Family::kInt8, kIsa, refuses<kIsa>,
+          [](const ConvProblem& problem, std::span<const uint8_t> codes, Isa) -> std::unique_ptr<ConvKernel> {
+            return make_row_conv(problem,
+                                 std::make_unique<WinogradKernel>(problem, codes, winograd_target(kIsa)));
+          }};
+}
+
+}  // namespace
+
+std::vector<KernelEntry> winograd_entries() {
+  return {entry<Isa::kVnni>("conv_u8s8_winograd__vnni"), entry<Isa::kAvx512>("conv_u8s8_winograd__avx512"),
+          entry<Isa::kAvx2>("conv_u8s8_winograd__avx2")};
+}
+
+}  // namespace bitstrata::kernels
