@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,9 @@
 #include "onnx/import.h"
 #include "plan/plan.h"
 #include "program/reference.h"
+#include "runtime/session.h"
 #include "tests/cli/process.h"
+#include "tests/onnx/other_tool.h"
 #include "tests/onnx/qonnx_evaluator.h"
 #include "tests/support/random_program.h"
 #include "tests/unit/compile/sample_graphs.h"
@@ -99,8 +102,12 @@ class ExportJudge : public ::testing::Test {
   /// Remembers what `name` must yield for `images` images.
   void expect(const std::string& name, const program::Program& program, const std::vector<float>& input,
               int images, size_t classes) {
+    expect(name, input, reference_outputs(program, input, images), classes);
+  }
+  void expect(const std::string& name, const std::vector<float>& input, std::vector<float> outputs,
+              size_t classes) {
     write_floats(work_ / (name + ".input.f32"), input);
-    expected_.push_back({name, reference_outputs(program, input, images), classes});
+    expected_.push_back({name, std::move(outputs), classes});
   }
   void expect(const std::string& name, const program::Program& program, int images, size_t classes) {
     expect(name, program, testing::random_input(program, images, 1), images, classes);
@@ -219,6 +226,71 @@ TEST_F(ExportJudge, ImportedQdqOfAllWidthsAndPolicies) {
   }
   EXPECT_GE(read_back, 30);
   expect_same_predictions(judge());
+}
+
+/// 1,000 test images of CIFAR-10, normalised as ../shared's ResNet-20 takes them.
+std::vector<float> cifar_images(const fs::path& shared, const fs::path& work) {
+  const std::string unpack =
+      fmt::format("tar --zstd -xf {}/data/cifar10-jpeg.tar.zst -C {} --wildcards 'test/*5.jpg'",
+                  shared.string(), work.string());
+  if (std::system(unpack.c_str()) != 0) throw std::runtime_error("tar failed");
+  fs::create_directory_symlink(work / "test", work / "train");  // a data set has both
+  const data::Dataset dataset = data::load("folder:" + work.string());
+  const data::BatchFiller filler(dataset, data::Split::kTest,
+                                 {{0.4914f, 0.4822f, 0.4465f}, {0.247f, 0.2435f, 0.2616f}});
+  const auto images = data::all_indices(dataset.num_samples(data::Split::kTest));
+  std::vector<float> input(images.size() * dataset.shape().num_elems());
+  filler.fill(images, input);
+  return input;
+}
+
+/// The only output of a program on the fast kernels.
+std::vector<float> runtime_output(const program::Program& program, const std::vector<float>& input,
+                                  int images) {
+  runtime::Options options;
+  options.max_batch = 50;
+  runtime::Session session(runtime::Model::prepare(program, options));
+  const auto elems = [&](program::TensorId id) {
+    return static_cast<size_t>(program::elements(program.tensors[static_cast<size_t>(id)].dims));
+  };
+  const size_t in = elems(program.input), out = elems(program.outputs[0]);
+  std::vector<float> outputs(out * static_cast<size_t>(images));
+  for (int first = 0; first < images; first += options.max_batch) {
+    const int n = std::min(options.max_batch, images - first);
+    const auto at = static_cast<size_t>(first), count = static_cast<size_t>(n);
+    session.run(std::span(input).subspan(at * in, count * in), n,
+                std::span(outputs).subspan(at * out, count * out));
+  }
+  return outputs;
+}
+
+/// ResNet-20 of 8 bits as other tools store it, on CIFAR-10's images. One-code differences reach the logits,
+/// themselves codes, so closeness is not to the last bit, and few images may change their class.
+TEST_F(ExportJudge, ImportedResNetOfOtherTools) {
+  const fs::path shared = fs::path(BITSTRATA_SOURCE_DIR).parent_path() / "shared";
+  if (!fs::exists(shared)) GTEST_SKIP() << "../shared is absent: no CIFAR-10 images and no ResNet-20";
+  const std::vector<float> input = cifar_images(shared, work_);
+  constexpr int kImages = 1000, kCalibration = 100;
+  const graph::Graph network = onnx::import_file(shared / "models/resnet20-cifar10.onnx");
+  ASSERT_EQ(input.size(),
+            static_cast<size_t>(kImages *
+                                program::elements(network.values[static_cast<size_t>(network.input)].dims)));
+  const auto ranges = testing::value_ranges(
+      network, std::span(input).first(input.size() / kImages * kCalibration), kCalibration);
+  const std::pair<const char*, testing::OtherTool> tools[] = {
+      {"asymmetric", {}}, {"symmetric", {.symmetric = true}}, {"per_tensor", {.per_channel = false}}};
+  for (const auto& [name, tool] : tools) {
+    SCOPED_TRACE(name);
+    testing::write_as_other_tool(network, ranges, tool, model(name));
+    onnx::Options options;
+    options.quantizers = true;
+    const auto [program, float_layers] = compile::lower_quantized(onnx::import_file(model(name), options));
+    EXPECT_TRUE(float_layers.empty()) << float_layers[0].name << ": " << float_layers[0].reason;
+    expect(name, input, runtime_output(program, input, kImages), 10);
+  }
+  const Agreement agreement = judge();
+  ASSERT_EQ(agreement.images, std::size(tools) * kImages);
+  EXPECT_GE(static_cast<double>(agreement.same_class), 0.995 * static_cast<double>(agreement.images));
 }
 
 TEST_F(ExportJudge, QdqOfOlderOpsets) {

@@ -10,36 +10,16 @@
 namespace bitstrata::onnx::testing {
 namespace {
 
-constexpr int kUint8 = 2, kInt8 = 3, kInt32 = 6, kUint4 = 21, kInt4 = 22, kUint2 = 25, kInt2 = 26;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 const Options kQuantized{{}, true};
-
-/// An initialiser of integers of `type`, as raw data.
-void integers(Model& m, const std::string& name, int type, const std::vector<int>& values,
-              const std::vector<int64_t>& dims) {
-  auto& tensor = *m.proto.mutable_graph()->add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(type);
-  tensor.mutable_dims()->Add(dims.begin(), dims.end());
-  const int bits = type == kInt32 ? 32 : type >= kUint2 ? 2 : type >= kUint4 ? 4 : 8;
-  std::string raw((values.size() * static_cast<size_t>(bits) + 7) / 8, '\0');
-  for (size_t i = 0; i < values.size(); ++i) {
-    for (size_t bit = 0; bit < static_cast<size_t>(bits); ++bit) {
-      const size_t at = i * static_cast<size_t>(bits) + bit;
-      if (static_cast<uint32_t>(values[i]) >> bit & 1)
-        raw[at / 8] = static_cast<char>(raw[at / 8] | 1 << at % 8);
-    }
-  }
-  tensor.set_raw_data(raw);
-}
 
 /// x -> QuantizeLinear -> DequantizeLinear -> Gemm with weights [2, 3] of `type` -> y.
 Model gemm_model(int type = kInt8, const std::vector<int>& weights = {-7, 3, 5, 1, 0, -8}, int opset = 21) {
   Model m({0, 3}, opset);
   m.floats("s", {0.5f}, {}).floats("ws", {0.25f, 2.0f}, {2});
-  integers(m, "z", kUint8, {3}, {});
-  integers(m, "w", type, weights, {2, 3});
-  integers(m, "wz", type, {0, 0}, {2});
+  m.integers("z", kUint8, {3}, {});
+  m.integers("w", type, weights, {2, 3});
+  m.integers("wz", type, {0, 0}, {2});
   m.node("QuantizeLinear", {"x", "s", "z"}, {"q"});
   m.node("DequantizeLinear", {"q", "s", "z"}, {"d"});
   m.node("DequantizeLinear", {"w", "ws", "wz"}, {"wd"}).set("axis", 0);
@@ -148,7 +128,7 @@ TEST(ImportQdq, LeavesLayersWithoutQuantizersFloat) {
 TEST(ImportQdq, AddsFloatAndIntegerBiases) {
   Model m = gemm_model();
   m.floats("bs", {0.125f, 1.0f}, {2});
-  integers(m, "b", kInt32, {1000, -3}, {2});
+  m.integers("b", kInt32, {1000, -3}, {2});
   m.node("DequantizeLinear", {"b", "bs"}, {"bd"}).set("axis", 0);
   m.proto.mutable_graph()->mutable_node()->SwapElements(3, 4);
   m.proto.mutable_graph()->mutable_node(4)->add_input("bd");
@@ -158,7 +138,7 @@ TEST(ImportQdq, AddsFloatAndIntegerBiases) {
 TEST(ImportQdq, FoldsQuantizersOfConstants) {
   Model m = gemm_model();
   m.floats("wf", {-1.75f, 0.7f, 1.3f, 1.0f, 1.1f, -300}, {2, 3});
-  integers(m, "wz8", kInt8, {0, 0}, {2});
+  m.integers("wz8", kInt8, {0, 0}, {2});
   m.node("QuantizeLinear", {"wf", "ws", "wz8"}, {"w8"}).set("axis", 0);
   m.proto.mutable_graph()->mutable_node(2)->set_input(0, "w8");
   m.proto.mutable_graph()->mutable_node(2)->set_input(2, "wz8");
@@ -172,9 +152,9 @@ TEST(ImportQdq, TakesClipsForOddWidths) {
   for (bool on_integers : {false, true}) {
     Model m({0, 3}, 13);
     m.floats("s", {0.5f}, {}).floats("low", {-1}, {}).floats("high", {2.5f}, {}).ramp("w", {2, 3});
-    integers(m, "z", kUint8, {2}, {});
-    integers(m, "ilow", kUint8, {0}, {});
-    integers(m, "ihigh", kUint8, {7}, {});
+    m.integers("z", kUint8, {2}, {});
+    m.integers("ilow", kUint8, {0}, {});
+    m.integers("ihigh", kUint8, {7}, {});
     if (!on_integers) m.node("Clip", {"x", "low", "high"}, {"c"});
     m.node("QuantizeLinear", {on_integers ? "x" : "c", "s", "z"}, {"q"});
     if (on_integers) m.node("Clip", {"q", "ilow", "ihigh"}, {"qc"});
@@ -189,9 +169,9 @@ TEST(ImportQdq, TakesClipsForOddWidths) {
 TEST(ImportQdq, KeepsCodesThatNoWidthHasExactly) {
   Model m({0, 3}, 13);
   m.floats("s", {0.5f}, {});
-  integers(m, "z", kInt8, {0}, {});
-  integers(m, "low", kInt8, {-3}, {});
-  integers(m, "high", kInt8, {2}, {});
+  m.integers("z", kInt8, {0}, {});
+  m.integers("low", kInt8, {-3}, {});
+  m.integers("high", kInt8, {2}, {});
   m.node("QuantizeLinear", {"x", "s", "z"}, {"q"});
   m.node("Clip", {"q", "low", "high"}, {"c"});
   m.node("DequantizeLinear", {"c", "s", "z"}, {"y"});
@@ -203,7 +183,7 @@ TEST(ImportQdq, KeepsCodesThatNoWidthHasExactly) {
 TEST(ImportQdq, NeedsNoCodesThatAReluNeverYields) {
   Model m({0, 2, 4, 4}, 13);
   m.floats("s", {0.25f}, {});
-  integers(m, "z", kInt8, {0}, {});
+  m.integers("z", kInt8, {0}, {});
   m.node("Relu", {"x"}, {"r"});
   m.node("MaxPool", {"r"}, {"p"}).set("kernel_shape", {2, 2}).set("strides", {2, 2});
   m.node("QuantizeLinear", {"p", "s", "z"}, {"q"});
@@ -218,7 +198,7 @@ TEST(ImportQdq, NeedsNoCodesThatAReluNeverYields) {
 TEST(ImportQdq, AddsAndConcatenatesQuantizedEdges) {
   Model m({0, 3}, 13);
   m.floats("s", {0.5f}, {}).floats("t", {0.125f}, {});
-  integers(m, "z", kInt8, {0}, {});
+  m.integers("z", kInt8, {0}, {});
   for (const std::string scale : {"s", "t"}) {
     m.node("QuantizeLinear", {"x", scale, "z"}, {"q" + scale});
     m.node("DequantizeLinear", {"q" + scale, scale, "z"}, {"d" + scale});

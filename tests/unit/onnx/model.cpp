@@ -46,6 +46,11 @@ NodeMaker& NodeMaker::name(const std::string& value) {
   return *this;
 }
 
+NodeMaker& NodeMaker::domain(const std::string& value) {
+  proto_.set_domain(value);
+  return *this;
+}
+
 NodeMaker& NodeMaker::set(const char* attribute, int value) {
   add(attribute, pb::AttributeProto::INT).set_i(value);
   return *this;
@@ -115,6 +120,25 @@ Model& Model::ints(const std::string& name, const std::vector<int64_t>& values) 
   auto& tensor = *proto.mutable_graph()->add_initializer();
   tensor.set_name(name);
   fill(tensor, values);
+  return *this;
+}
+
+Model& Model::integers(const std::string& name, int type, const std::vector<int>& values,
+                       const std::vector<int64_t>& dims) {
+  auto& tensor = *proto.mutable_graph()->add_initializer();
+  tensor.set_name(name);
+  tensor.set_data_type(type);
+  tensor.mutable_dims()->Add(dims.begin(), dims.end());
+  const int bits = type == kInt32 ? 32 : type >= kUint2 ? 2 : type >= kUint4 ? 4 : 8;
+  std::string raw((values.size() * static_cast<size_t>(bits) + 7) / 8, '\0');
+  for (size_t i = 0; i < values.size(); ++i) {
+    for (size_t bit = 0; bit < static_cast<size_t>(bits); ++bit) {
+      const size_t at = i * static_cast<size_t>(bits) + bit;
+      if (static_cast<uint32_t>(values[i]) >> bit & 1)
+        raw[at / 8] = static_cast<char>(raw[at / 8] | 1 << at % 8);
+    }
+  }
+  tensor.set_raw_data(raw);
   return *this;
 }
 

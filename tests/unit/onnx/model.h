@@ -12,11 +12,15 @@
 
 namespace bitstrata::onnx::testing {
 
+/// Numbers of ONNX's integer element types, of which the ONNX library here need not know all.
+constexpr int kUint8 = 2, kInt8 = 3, kInt32 = 6, kUint4 = 21, kInt4 = 22, kUint2 = 25, kInt2 = 26;
+
 /// A node being written: attributes by chained calls.
 class NodeMaker {
  public:
   explicit NodeMaker(pb::NodeProto& proto) : proto_(proto) {}
   NodeMaker& name(const std::string& value);
+  NodeMaker& domain(const std::string& value);
   NodeMaker& set(const char* attribute, int value);
   NodeMaker& set(const char* attribute, float value);
   NodeMaker& set(const char* attribute, const char* value);
@@ -43,6 +47,9 @@ class Model {
   /// As floats(), counting 0.5, 1, 1.5, ... repeated over seven steps.
   Model& ramp(const std::string& name, const std::vector<int64_t>& dims);
   Model& ints(const std::string& name, const std::vector<int64_t>& values);
+  /// An initialiser of integers of `type`, one of the numbers above, as raw data.
+  Model& integers(const std::string& name, int type, const std::vector<int>& values,
+                  const std::vector<int64_t>& dims);
 
   std::string bytes() const { return proto.SerializeAsString(); }
   graph::Graph import(const Options& options = {}) const;
