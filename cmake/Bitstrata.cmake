@@ -46,7 +46,8 @@ function(bitstrata_library name)
   target_link_libraries(bitstrata_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
 endfunction()
 
-# bitstrata_runtime_library(): libbitstrata.so, all runtime modules in one library to embed. It shows the C interface and nothing else.
+# bitstrata_runtime_library(): all runtime modules in one library to embed: libbitstrata.so, which shows the C interface and nothing else, and
+# libbitstrata.a of the same objects. BITSTRATA_ARCHIVE_NEEDS lists the libraries that a program with the archive links besides.
 function(bitstrata_runtime_library)
   set(modules "")
   set(objects "")
@@ -63,10 +64,25 @@ function(bitstrata_runtime_library)
   if(NOT BITSTRATA_SANITIZE)
     target_link_options(bitstrata_shared PRIVATE -Wl,--no-undefined)
   endif()
-  target_include_directories(bitstrata_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
-                                                        $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
   set_target_properties(bitstrata_shared PROPERTIES OUTPUT_NAME bitstrata EXPORT_NAME bitstrata VERSION ${PROJECT_VERSION}
                                                     SOVERSION 0 LINK_DEPENDS ${exports})
+
+  add_library(bitstrata_archive STATIC ${objects})
+  add_library(bitstrata::bitstrata_static ALIAS bitstrata_archive)
+  # Names, not targets: who finds the archive need not find these as CMake packages.
+  set(needs fmt hwy dnnl zstd)
+  if(BITSTRATA_OPENMP)
+    list(APPEND needs ${OpenMP_CXX_LIB_NAMES})
+  endif()
+  list(APPEND needs stdc++ m)
+  target_link_libraries(bitstrata_archive INTERFACE ${needs})
+  set(BITSTRATA_ARCHIVE_NEEDS ${needs} PARENT_SCOPE)
+  set_target_properties(bitstrata_archive PROPERTIES OUTPUT_NAME bitstrata EXPORT_NAME bitstrata_static
+                                                     ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_LIBRARY_OUTPUT_DIRECTORY})
+  foreach(library IN ITEMS bitstrata_shared bitstrata_archive)
+    target_include_directories(${library} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>)
+  endforeach()
 endfunction()
 
 # bitstrata_test(NAME SOURCES ... [LIBS ...] [LABELS ...]): one GoogleTest binary; every case becomes a ctest case.

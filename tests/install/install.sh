@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # install.sh SOURCE BUILD [PROGRAM...]: installs BUILD, moves the installation, then compiles and runs consumers in C (pkg-config) and
-# C++ (find_package) and the programs from there.
+# C++ (find_package), with the shared library and with the archive, and the programs from there.
 set -euo pipefail
 source=$1 build=$2 programs=" ${*:3} "
 . "$source/tests/install/lib.sh"
@@ -28,6 +28,8 @@ cmake -S "$root/share/doc/libbitstrata-dev/examples" -B "$work/consumer" -DCMAKE
   { cat "$work/log" >&2; exit 1; }
 "$source/tests/install/compare.sh" "$model" "$work/consumer/classify_cpp"
 "$source/tests/install/compare.sh" "$model" "$work/consumer/classify_c"
+
+archive_consumer "$root" "$source" "$model" "$work"
 
 # Another minor version is refused before 1.0.
 mkdir "$work/other"

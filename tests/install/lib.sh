@@ -27,6 +27,34 @@ c_consumer() {
   LD_LIBRARY_PATH=$folder "$source/tests/install/compare.sh" "$model" "$work/classify_c"
 }
 
+# archive_consumer ROOT SOURCE MODEL WORK: links the examples with libbitstrata.a, by find_package and by pkg-config, and runs them.
+archive_consumer() {
+  local root=$1 source=$2 model=$3 work=$4 folder flags program
+  folder=$(library_folder "$root")
+  mkdir "$work/archive"
+  cp "$source"/examples/classify.{c,cpp} "$work/archive"
+  echo 'cmake_minimum_required(VERSION 3.16)
+project(archive LANGUAGES C CXX)
+set(CMAKE_CXX_STANDARD 20)
+find_package(bitstrata 0.1 REQUIRED)
+foreach(suffix IN ITEMS c cpp)
+  add_executable(archive_${suffix} classify.${suffix})
+  target_link_libraries(archive_${suffix} PRIVATE bitstrata::bitstrata_static)
+endforeach()' >"$work/archive/CMakeLists.txt"
+  cmake -S "$work/archive" -B "$work/archive" -DCMAKE_PREFIX_PATH="$root" >"$work/log" && cmake --build "$work/archive" >>"$work/log" ||
+    { cat "$work/log" >&2; return 1; }
+  flags=$(PKG_CONFIG_LIBDIR=$folder/pkgconfig pkg-config --cflags --libs bitstrata-static)
+  # shellcheck disable=SC2086
+  "$CC" -std=c99 "$source/examples/classify.c" $flags -o "$work/archive/archive_pc"
+  for program in "$work"/archive/archive_{c,cpp,pc}; do
+    ! readelf -d "$program" | grep -F libbitstrata >&2 || die "$program loads libbitstrata.so"
+    "$source/tests/install/compare.sh" "$model" "$program"
+  done
+  # Where nothing but archives is to be linked, pkg-config --static names them.
+  [[ " $(PKG_CONFIG_LIBDIR=$folder/pkgconfig pkg-config --static --libs bitstrata) " == *" -lbitstrata "*" -ldnnl "* ]] ||
+    die "pkg-config --static --libs bitstrata lacks what libbitstrata.a needs"
+}
+
 # program_agrees ROOT MODEL: the installed program gives the scores expected, and finds bitstrata-train if that is there.
 program_agrees() {
   local root=$1 model=$2 found

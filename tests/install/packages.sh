@@ -43,8 +43,8 @@ lacks libbitstrata0 'torch|onnx|protobuf|python'
 dpkg-deb --ctrl-tarfile "$(package libbitstrata0)" | tar x -C "$work"
 grep -qx "libbitstrata 0 libbitstrata0 (>= $version)" "$work/shlibs" || die "libbitstrata0 has no shlibs line"
 grep -q ldconfig "$work/postinst" || die "libbitstrata0 does not tell the loader of the new library"
-holds libbitstrata-dev /usr/include/bitstrata/bitstrata.h /usr/include/bitstrata/bitstrata.hpp "$lib/libbitstrata\.so" \
-  "$lib/pkgconfig/bitstrata.pc" "$lib/cmake/bitstrata/bitstrataConfig.cmake"
+holds libbitstrata-dev /usr/include/bitstrata/bitstrata.h /usr/include/bitstrata/bitstrata.hpp "$lib/libbitstrata\.so" "$lib/libbitstrata\.a" \
+  "$lib/pkgconfig/bitstrata.pc" "$lib/pkgconfig/bitstrata-static.pc" "$lib/cmake/bitstrata/bitstrataConfig.cmake"
 depends libbitstrata-dev "libbitstrata0 \(= $version\)"
 if [[ $programs == *" bitstrata "* ]]; then
   names+=(bitstrata)
