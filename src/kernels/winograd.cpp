@@ -55,12 +55,12 @@ bool fits_bytes(const ConvProblem& p) {
 }
 
 /// Products that 16-bit sums hold of one position; 0 when not even those of one step.
-int exact_steps(const NarrowTarget& target, const ConvProblem& p, int max_weight) {
+int exact_steps(const WinogradTarget& target, const ConvProblem& p, int max_weight) {
   const int step = target.products_per_step * max_weight * 4 * ((1 << p.a_bits) - 1);
   return step == 0 ? 1 << 30 : target.max_sum / step;
 }
 
-bool is_wide(const NarrowTarget& target, const ConvProblem& p) {
+bool is_wide(const WinogradTarget& target, const ConvProblem& p) {
   return !fits_bytes(p) || exact_steps(target, p, 9 * choose_stored(p).largest(p.w_bits)) == 0;
 }
 
@@ -70,23 +70,22 @@ class WinogradKernel final : public RowKernel {
 
   size_t row_bytes() const noexcept override { return 4 * part_bytes_ + sums_bytes_; }
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
-  int blocks() const noexcept override { return blocks_; }
+  int blocks() const noexcept override { return (blocks_ + kChunkBlocks - 1) / kChunkBlocks; }
   int band_pixels() const noexcept override { return kBandPixels; }
   int row_multiple() const noexcept override { return 2; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override { return parts_of(rows, nullptr).bytes; }
   size_t weight_bytes() const noexcept override {
-    return weights_.size() + (bias_.size() + position_bias_.size()) * sizeof(int32_t);
+    return weights_.size() + (bias_.size() + shifted_.size()) * sizeof(int32_t);
   }
-  std::string implementation() const override { return target_.products.name; }
+  std::string implementation() const override { return target_.name; }
 
  private:
   /// The scratch of compute().
   struct Parts {
-    uint8_t* values;         ///< [16][position_bytes]: transformed codes
-    int32_t* products;       ///< [16][chunk of tiles][chunk of channels]
-    const uint8_t** pixels;  ///< [16][tiles]
-    uint32_t* sums;          ///< [rows][ow]
+    uint8_t* values;    ///< [16][position_bytes]: transformed codes
+    int32_t* products;  ///< [16][tiles of a chunk][lanes of a chunk]
+    uint32_t* sums;     ///< [rows][ow]
     size_t position_bytes, bytes;
   };
 
@@ -94,8 +93,10 @@ class WinogradKernel final : public RowKernel {
   void pack_weights(std::span<const uint8_t> codes);
   void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
   void window_sums(const RowBand& band, uint32_t* out) const noexcept;
-  void multiply(const Parts& parts, int tiles, int first_tile, int count, int block,
-                int blocks) const noexcept;
+  void compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
+                     int tiles) const noexcept;
+  /// Of the last chunk of channels, the others have kChunkBlocks.
+  int blocks_of(int chunk) const noexcept { return std::min(kChunkBlocks, blocks_ - chunk * kChunkBlocks); }
 
   ConvProblem p_;
   WinogradTarget target_;
@@ -105,18 +106,15 @@ class WinogradKernel final : public RowKernel {
   int shift_ = 0;  ///< added to transformed codes, to make them unsigned
   size_t part_bytes_, sums_bytes_;
   std::array<int, kWinogradPositions> exact_steps_{};
-  std::vector<uint8_t> weights_;        ///< [16][blocks][steps][lanes][4], or [..][2] int16_t
-  std::vector<int32_t> position_bias_;  ///< [16][blocks][lanes]: what shift_ adds, negated
-  std::vector<int32_t> bias_;           ///< [blocks][lanes]
+  std::vector<uint8_t> weights_;  ///< [chunks][16][steps][blocks of a chunk][lanes][4], or [..][2] int16_t
+  std::vector<int32_t> shifted_;  ///< [chunks][4][lanes of a chunk]: see WinogradOutputs
+  std::vector<int32_t> bias_;     ///< [blocks][lanes]
 };
 
 WinogradKernel::WinogradKernel(const ConvProblem& problem, std::span<const uint8_t> codes,
                                const WinogradTarget& target)
-    : p_(problem),
-      target_(target),
-      stored_(choose_stored(problem)),
-      wide_(is_wide(target.products, problem)) {
-  lanes_ = target_.products.lanes;
+    : p_(problem), target_(target), stored_(choose_stored(problem)), wide_(is_wide(target, problem)) {
+  lanes_ = target_.lanes;
   blocks_ = (p_.oc + lanes_ - 1) / lanes_;
   padded_w_ = p_.iw + p_.window.pad_left + p_.window.pad_right;
   row_tiles_ = (p_.ow + 1) / 2;
@@ -137,15 +135,30 @@ std::array<int, 4> transform(int g0, int g1, int g2) {
   return {g0, g0 + g1 + g2, g0 - g1 + g2, g2};
 }
 
+// Four times the 2x2 outputs that a tile of products stands for.
+std::array<int, 4> outputs_of(const std::array<int, kWinogradPositions>& m) {
+  std::array<int, 4> outputs{};
+  constexpr int kFactors[2][4] = {{2, 1, 1, 0}, {0, 1, -1, -2}};
+  for (int output = 0; output < 4; ++output) {
+    for (int i = 0; i < kWinogradPositions; ++i)
+      outputs[output] += kFactors[output / 2][i / 4] * kFactors[output % 2][i % 4] * m[i];
+  }
+  return outputs;
+}
+
 void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
-  const size_t block_bytes = size_t{4} * steps_ * lanes_;
-  weights_.assign(kWinogradPositions * blocks_ * block_bytes, 0);
-  position_bias_.assign(size_t{1} * kWinogradPositions * blocks_ * lanes_, 0);
+  const size_t block_elems = size_t{1} * steps_ * lanes_;
+  weights_.assign(4 * kWinogradPositions * blocks_ * block_elems, 0);
+  shifted_.assign(size_t{4} * blocks_ * lanes_, 0);
   bias_.assign(size_t{1} * blocks_ * lanes_, 0);
   const int bytes = wide_ ? 2 : 1, per_step = 4 / bytes;
   std::array<int, kWinogradPositions> largest{};
   for (int o = 0; o < p_.oc; ++o) {
+    const int chunk = o / lanes_ / kChunkBlocks, lanes = blocks_of(chunk) * lanes_;
+    const int lane = o - chunk * kChunkBlocks * lanes_;
+    uint8_t* weights = weights_.data() + 4 * kWinogradPositions * chunk * kChunkBlocks * block_elems;
     int64_t sum = 0;
+    std::array<int, kWinogradPositions> position_sums{};
     for (int c = 0; c < p_.ic; ++c) {
       const uint8_t* kernel = codes.data() + size_t{9} * (size_t{1} * o * p_.ic + c);
       for (int i = 0; i < 9; ++i) sum += p_.grid.at(kernel[i]);
@@ -158,26 +171,27 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
           const int position = 4 * i + j;
           const auto weight = static_cast<int16_t>(column[i]);
           largest[position] = std::max(largest[position], std::abs(column[i]));
-          const size_t block = size_t{1} * position * blocks_ + o / lanes_;
+          position_sums[position] += column[i];
+          const size_t step = size_t{1} * position * steps_ + c / per_step;
           // Little-endian, so that the first byte is the weight modulo 2^8.
-          std::memcpy(weights_.data() + block * block_bytes +
-                          size_t{4} * (c / per_step * lanes_ + o % lanes_) + c % per_step * bytes,
-                      &weight, bytes);
-          if (position != kSumPosition) position_bias_[block * lanes_ + o % lanes_] -= shift_ * column[i];
+          std::memcpy(weights + 4 * (step * lanes + lane) + c % per_step * bytes, &weight, bytes);
         }
       }
     }
     bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
+    position_sums[kSumPosition] = 0;
+    const auto products = outputs_of(position_sums);
+    for (int i = 0; i < 4; ++i)
+      shifted_[size_t{4} * chunk * kChunkBlocks * lanes_ + i * lanes + lane] = -shift_ * products[i];
   }
-  for (int i = 0; i < kWinogradPositions; ++i)
-    exact_steps_[i] = exact_steps(target_.products, p_, largest[i]);
+  for (int i = 0; i < kWinogradPositions; ++i) exact_steps_[i] = exact_steps(target_, p_, largest[i]);
 }
 
 void WinogradKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
   target_.columns({codes, padded_w_, p_.ic, row_tiles_, row, part_bytes_, padded_ic_, wide_});
   if (stored_.value_factor == 0) return;
   auto* sums = reinterpret_cast<uint32_t*>(row + 4 * part_bytes_);
-  for (int x = 0; x < padded_w_; ++x) sums[x] = target_.products.sum(codes + size_t{1} * x * p_.ic, p_.ic);
+  for (int x = 0; x < padded_w_; ++x) sums[x] = target_.sum(codes + size_t{1} * x * p_.ic, p_.ic);
 }
 
 WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const noexcept {
@@ -192,7 +206,6 @@ WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const
   parts.values = take(kWinogradPositions * parts.position_bytes);
   parts.products = reinterpret_cast<int32_t*>(
       take(sizeof(int32_t) * kWinogradPositions * std::min(tiles, kChunkTiles) * kChunkBlocks * lanes_));
-  parts.pixels = reinterpret_cast<const uint8_t**>(take(sizeof(uint8_t*) * kWinogradPositions * tiles));
   parts.sums = reinterpret_cast<uint32_t*>(take(sizeof(uint32_t) * rows * p_.ow));
   return parts;
 }
@@ -224,29 +237,36 @@ void WinogradKernel::window_sums(const RowBand& band, uint32_t* out) const noexc
   }
 }
 
-void WinogradKernel::multiply(const Parts& parts, int tiles, int first_tile, int count, int block,
-                              int blocks) const noexcept {
-  const NarrowRun run{0, steps_};
-  const NarrowTarget& products = target_.products;
-  for (int position = 0; position < kWinogradPositions; ++position) {
-    const size_t at = size_t{1} * position * blocks_ + block;
-    NarrowBand part{};
-    part.weights = weights_.data() + at * 4 * steps_ * lanes_;
-    part.codes = parts.pixels + size_t{1} * position * tiles + first_tile;
-    part.kernel_h = 1;
-    part.pixels = part.ow = count;
-    part.runs = &run;
-    part.run_count = 1;
-    part.steps = steps_;
-    part.exact_steps = exact_steps_[position];
-    part.blocks = blocks;
-    part.bias = position_bias_.data() + at * lanes_;
-    part.out = parts.products + size_t{1} * position * count * blocks * lanes_;
-    part.out_stride_elems = size_t{1} * blocks * lanes_;
-    part.channels = blocks * lanes_;
-    const bool direct = products.direct_band != nullptr && part.exact_steps < 4;
-    (wide_ ? products.wide_band : direct ? products.direct_band : products.band)(part);
-  }
+void WinogradKernel::compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
+                                   int tiles) const noexcept {
+  const int blocks = blocks_of(chunk), lanes = blocks * lanes_, channel = chunk * kChunkBlocks * lanes_;
+  WinogradProducts products{};
+  products.values = parts.values + size_t{4} * steps_ * first_tile;
+  products.position_bytes = parts.position_bytes;
+  products.weights = weights_.data() + size_t{4} * kWinogradPositions * channel * steps_;
+  products.tiles = tiles;
+  products.steps = steps_;
+  products.blocks = blocks;
+  products.exact_steps = wide_ ? nullptr : exact_steps_.data();
+  products.products = parts.products;
+  target_.products(products);
+  WinogradOutputs out{};
+  out.products = parts.products;
+  out.first = first_tile;
+  out.tiles = tiles;
+  out.row_tiles = row_tiles_;
+  out.lanes_used = lanes;
+  out.channels = std::min(lanes, p_.oc - channel);
+  out.oh = band.count;
+  out.ow = p_.ow;
+  out.mul_shift = stored_.mul_shift;
+  out.value_factor = static_cast<uint32_t>(stored_.value_factor);
+  out.pixel_sums = stored_.value_factor != 0 ? parts.sums : nullptr;
+  out.shifted = shifted_.data() + size_t{4} * channel;
+  out.bias = bias_.data() + channel;
+  out.out = band.acc + channel;
+  out.out_stride_elems = p_.oc;
+  target_.outputs(out);
 }
 
 void WinogradKernel::compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept {
@@ -254,33 +274,11 @@ void WinogradKernel::compute(const RowBand& band, int first, int last, uint8_t* 
   const int tiles = (band.count + 1) / 2 * row_tiles_;
   transform_rows(band, parts);
   if (stored_.value_factor != 0) window_sums(band, parts.sums);
-  for (int position = 0; position < kWinogradPositions; ++position) {
-    const uint8_t* values = parts.values + position * parts.position_bytes;
-    for (int tile = 0; tile < tiles; ++tile)
-      parts.pixels[position * tiles + tile] = values + size_t{4} * steps_ * tile;
-  }
-  const int chunks = (tiles + kChunkTiles - 1) / kChunkTiles;
-  for (int block = first; block < last; block += kChunkBlocks) {
-    const int blocks = std::min(kChunkBlocks, last - block);
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      const int from = tiles * chunk / chunks, count = tiles * (chunk + 1) / chunks - from;
-      multiply(parts, tiles, from, count, block, blocks);
-      WinogradOutputs out{};
-      out.products = parts.products;
-      out.first = from;
-      out.tiles = count;
-      out.row_tiles = row_tiles_;
-      out.lanes_used = blocks * lanes_;
-      out.channels = std::min(blocks * lanes_, p_.oc - block * lanes_);
-      out.oh = band.count;
-      out.ow = p_.ow;
-      out.mul_shift = stored_.mul_shift;
-      out.value_factor = static_cast<uint32_t>(stored_.value_factor);
-      out.pixel_sums = stored_.value_factor != 0 ? parts.sums : nullptr;
-      out.bias = bias_.data() + size_t{1} * block * lanes_;
-      out.out = band.acc + size_t{1} * block * lanes_;
-      out.out_stride_elems = p_.oc;
-      target_.outputs(out);
+  const int parts_of_tiles = (tiles + kChunkTiles - 1) / kChunkTiles;
+  for (int chunk = first; chunk < last; ++chunk) {
+    for (int i = 0; i < parts_of_tiles; ++i) {
+      const int from = tiles * i / parts_of_tiles, end = tiles * (i + 1) / parts_of_tiles;
+      compute_chunk(band, parts, chunk, from, end - from);
     }
   }
 }
@@ -292,10 +290,9 @@ std::string refuses(const ConvProblem& p, Isa) {
       w.dilation_w != 1 || p.groups != 1)
     return "Winograd's F(2x2, 3x3) computes 3x3 windows of stride and dilation 1 in one group";
   const WinogradTarget target = winograd_target(kIsa);
-  if (target.products.lanes == 0)
+  if (target.lanes == 0)
     return fmt::format("this CPU or build lacks the Winograd code for {}", to_string(kIsa));
-  if (is_wide(target.products, p) && target.products.wide_band == nullptr)
-    return "its transformed weights or codes do not fit bytes";
+  if (is_wide(target, p) && !target.wide) return "its transformed weights or codes do not fit bytes";
   const int max_weight = std::max(choose_stored(p).largest(p.w_bits), std::abs(p.grid.at(0)));
   if (int64_t{p.reduction()} * max_weight * ((1 << p.a_bits) - 1) >= int64_t{1} << 29)
     return "its sums could reach 2^29, four times which is beyond 32 bits";

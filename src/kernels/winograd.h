@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "core/isa.h"
-#include "kernels/narrow.h"
 
 /// What the Winograd convolution (winograd.cpp) needs from an instruction set. Internal to the module.
 namespace bitstrata::kernels {
@@ -40,9 +39,20 @@ struct WinogradRows {
   bool wide;
 };
 
+/// Values times weights, position by position.
+struct WinogradProducts {
+  const uint8_t* values;  ///< [16][position_bytes], of each position [tiles][4 * steps] bytes
+  size_t position_bytes;
+  const uint8_t* weights;  ///< [16][steps][blocks][lanes][4], signed bytes, or [..][2] int16_t
+  int tiles, steps;
+  int blocks;              ///< 1 or 2 blocks of `lanes` channels
+  const int* exact_steps;  ///< [16]: steps that 16-bit sums hold, at least 1; null: operands of 16 bits
+  int32_t* products;       ///< [16][tiles][blocks][lanes], modulo 2^32
+};
+
 /// Products of all positions to be transformed back to 2x2 outputs a tile.
 struct WinogradOutputs {
-  const int32_t* products;  ///< [16][tiles][lanes_used]: four times what the theory has, modulo 2^32
+  const int32_t* products;  ///< [16][tiles][lanes_used]
   int first, tiles;         ///< tile `first` of the band is the first one here
   int row_tiles;            ///< of one row of tiles
   int lanes_used;           ///< channels rounded up to whole vectors
@@ -51,17 +61,25 @@ struct WinogradOutputs {
   int mul_shift;
   uint32_t value_factor;
   const uint32_t* pixel_sums;  ///< [oh][ow]; may be null with value_factor 0
+  const int32_t* shifted;      ///< [4][lanes_used]: added to four times the sums of each of the 2x2 outputs
   const int32_t* bias;         ///< [lanes_used]
-  /// [oh][ow][out_stride_elems]: (sum / 4 << mul_shift) + value_factor * pixel sum + bias, modulo 2^32
+  /// [oh][ow][out_stride_elems]: (sum << mul_shift) + value_factor * pixel sum + bias, modulo 2^32
   int32_t* out;
   size_t out_stride_elems;
 };
 
 /// The code of one instruction set.
 struct WinogradTarget {
-  NarrowTarget products;  ///< lanes 0: not compiled in, or this CPU cannot run it
+  int lanes = 0;  ///< 0: not compiled in, or this CPU cannot run it
+  const char* name = "";
+  int products_per_step = 0;  ///< products that a step adds to one 16-bit sum; 0: sums have 32 bits
+  int max_sum = 0;            ///< largest absolute value of a 16-bit sum
+  bool wide = false;          ///< takes operands of 16 bits
+  /// As NarrowTarget::sum.
+  uint32_t (*sum)(const uint8_t* codes, size_t count) = nullptr;
   void (*columns)(const WinogradColumns& work) = nullptr;
   void (*rows)(const WinogradRows& work) = nullptr;
+  void (*products)(const WinogradProducts& work) = nullptr;
   void (*outputs)(const WinogradOutputs& work) = nullptr;
 };
 
