@@ -7,6 +7,7 @@
 
 #include "buffers.h"
 #include "commands.h"
+#include "common/host.h"
 #include "common/model.h"
 #include "common/option_checks.h"
 #include "core/error.h"
@@ -71,6 +72,7 @@ std::string layers_text(const runtime::Model& model, const std::vector<double>& 
 
 void bench_network(const BenchOptions& options) {
   const auto runtime_options = options.machine.runtime_options(options.batch);
+  const double before_mib = resident_memory_mib();
   NetworkFile network = load_network(options.model);
   const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
   runtime::Session session(model);
@@ -81,6 +83,8 @@ void bench_network(const BenchOptions& options) {
   const auto layer_ms = layer_medians(session, buffers, options.batch);
   const double median = quantile(times, 0.5), p90 = quantile(times, 0.9);
   const double images_per_second = options.batch / (median / 1e3);
+  const double peak_mib = peak_memory_mib();
+  const double network_mib = peak_mib - before_mib;
   if (options.output.json) {
     write_json({{"median_ms", median},
                 {"p90_ms", p90},
@@ -89,15 +93,17 @@ void bench_network(const BenchOptions& options) {
                 {"batch", options.batch},
                 {"runs", times.size()},
                 {"images_per_second", images_per_second},
+                {"peak_mib", peak_mib},
+                {"network_mib", network_mib},
                 {"layers", layers_json(*model, layer_ms)}});
     return;
   }
   write_stdout(layers_text(*model, layer_ms));
   write_stdout(
       fmt::format("\nmedian {:.3f} ms, 90th percentile {:.3f} ms over {} runs; batch {}, {} threads, {}; "
-                  "{:.0f} images/s\n",
+                  "{:.0f} images/s; peak memory {:.1f} MiB, {:.1f} MiB of it for the network\n",
                   median, p90, times.size(), options.batch, runtime_options.threads,
-                  to_string(runtime_options.isa), images_per_second));
+                  to_string(runtime_options.isa), images_per_second, peak_mib, network_mib));
 }
 
 void run_bench(const BenchOptions& options) {

@@ -6,4 +6,7 @@ namespace bitstrata::cli {
 /// exec. kUnsupported where /proc/self/status does not say.
 double peak_memory_mib();
 
+/// Resident set of this process now, in MiB. Errors: as peak_memory_mib.
+double resident_memory_mib();
+
 }  // namespace bitstrata::cli

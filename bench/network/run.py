@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Time per image of whole networks: bitstrata's float and low-bit ones beside ONNX Runtime's float and int8 ones.
+"""Time per image and memory of whole networks: bitstrata's float and low-bit ones beside ONNX Runtime's float and int8 ones.
 
 usage: run.py BUILD_FOLDER [--quick]      A table on stderr; on stdout one JSON object. Peers that are missing are left out by name.
 """
@@ -60,14 +60,14 @@ def bitstrata_runner(program, model, isa=None):
     cap = ["--isa", isa] if isa else []
 
     def measure(batch, threads):
-        return json.loads(run(program, "bench", model, "--batch", batch, "--threads", threads, "--json", *cap))["median_ms"]
+        return json.loads(run(program, "bench", model, "--batch", batch, "--threads", threads, "--json", *cap))
 
     return measure
 
 
 def ort_runner(modules, model):
     def measure(batch, threads):
-        return json.loads(run("node", HERE / "run_ort.js", modules, model, batch, threads, SECONDS))["median_ms"]
+        return json.loads(run("node", HERE / "run_ort.js", modules, model, batch, threads, SECONDS))
 
     return measure
 
@@ -92,11 +92,16 @@ def make_runners(source, folder, programs, peers):
 
 def measure(network, runners, batch, threads, rounds):
     """Rows of one setting. The runners take turns, so that a drift of the machine meets them all; each turn is a process."""
-    times = {name: [] for name in runners}
+    turns = {name: [] for name in runners}
     for _ in range(rounds):
         for name, runner in runners.items():
-            times[name].append(runner(batch, threads) / batch)
-    ms = {name: statistics.median(values) for name, values in times.items()}
+            turns[name].append(runner(batch, threads))
+
+    def median(key):
+        return {name: statistics.median(turn[key] for turn in turns[name]) for name in runners}
+
+    ms = {name: value / batch for name, value in median("median_ms").items()}
+    peak_mib, network_mib = median("peak_mib"), median("network_mib")
 
     def ratio(name, peer):
         return round(ms[name] / ms[peer], 4) if peer in ms else None
@@ -110,18 +115,21 @@ def measure(network, runners, batch, threads, rounds):
             "ms": round(ms[name], 6),
             "ratio_to_ort_int8": ratio(name, "onnxruntime int8"),
             "ratio_to_ort_float": ratio(name, "onnxruntime float"),
+            "peak_mib": round(peak_mib[name], 1),
+            "network_mib": round(network_mib[name], 1),
         }
         for name in runners
     ]
 
 
 def table(rows):
-    lines = [["network", "batch", "threads", "runner", "ms/image", "/ ort int8", "/ ort float"]]
+    lines = [["network", "batch", "threads", "runner", "ms/image", "/ ort int8", "/ ort float", "peak MiB", "network MiB"]]
     for row in rows:
         ratios = [row["ratio_to_ort_int8"], row["ratio_to_ort_float"]]
         lines.append(
             [row["network"], str(row["batch"]), str(row["threads"]), row["runner"], f"{row['ms']:.4f}"]
             + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+            + [f"{row['peak_mib']:.1f}", f"{row['network_mib']:.1f}"]
         )
     widths = [max(map(len, column)) for column in zip(*lines)]
     left = {0, 3}

@@ -1,8 +1,11 @@
 // Measures a network on ONNX Runtime as `bitstrata bench` measures one: a fifth of the time unmeasured, then at least 10 runs.
 //
-// usage: node run_ort.js NODE_MODULES MODEL.onnx BATCH THREADS SECONDS      Prints {"median_ms", "runs"}.
+// usage: node run_ort.js NODE_MODULES MODEL.onnx BATCH THREADS SECONDS
+// Prints {"median_ms", "runs", "peak_mib", "network_mib"}: the process' peak memory, and by how much it exceeds what was resident with the
+// library loaded.
 'use strict';
 
+const fs = require('fs');
 const path = require('path');
 
 const [folder, model, batch, threads, seconds] = process.argv.slice(2);
@@ -10,7 +13,13 @@ const ort = require(path.join(path.resolve(folder), 'onnxruntime-node'));
 
 const elapsedMs = (since) => Number(process.hrtime.bigint() - since) / 1e6;
 
+function statusMib(key) {
+  const line = fs.readFileSync('/proc/self/status', 'utf8').split('\n').find((l) => l.startsWith(`${key}:`));
+  return Number(line.match(/\d+/)[0]) / 1024;
+}
+
 async function main() {
+  const before = statusMib('VmRSS');
   const session = await ort.InferenceSession.create(model, {
     intraOpNumThreads: Number(threads),
     interOpNumThreads: 1,
@@ -32,7 +41,15 @@ async function main() {
     times.push(elapsedMs(call));
   }
   times.sort((a, b) => a - b);
-  console.log(JSON.stringify({median_ms: times[Math.round((times.length - 1) / 2)], runs: times.length}));
+  const peak = statusMib('VmHWM');
+  console.log(
+    JSON.stringify({
+      median_ms: times[Math.round((times.length - 1) / 2)],
+      runs: times.length,
+      peak_mib: peak,
+      network_mib: peak - before,
+    }),
+  );
 }
 
 main().catch((error) => {

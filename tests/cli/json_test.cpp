@@ -118,6 +118,8 @@ TEST_F(CliJson, BenchReportsEveryOp) {
   EXPECT_GE(result.at("p90_ms").get<double>(), result.at("median_ms").get<double>());
   EXPECT_EQ(result.at("threads"), 1);
   EXPECT_TRUE(result.at("isa").is_string());
+  EXPECT_GT(result.at("network_mib").get<double>(), 0);
+  EXPECT_GT(result.at("peak_mib").get<double>(), result.at("network_mib").get<double>());
   const json& layers = result.at("layers");
   ASSERT_EQ(layers.size(), network_.ops.size());
   for (size_t i = 0; i < layers.size(); ++i) {
