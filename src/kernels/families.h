@@ -14,5 +14,6 @@ std::vector<KernelEntry> depthwise_entries();
 std::vector<KernelEntry> int8_entries();
 std::vector<KernelEntry> narrow_entries();    ///< of the int8 family
 std::vector<KernelEntry> winograd_entries();  ///< of the int8 family
+std::vector<KernelEntry> nibble_entries();    ///< of the int8 family, fully connected layers only
 
 }  // namespace bitstrata::kernels

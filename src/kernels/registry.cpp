@@ -98,6 +98,7 @@ const std::vector<KernelEntry>& conv_kernels() {
     std::vector<KernelEntry> entries = int8_entries();
     for (KernelEntry& entry : narrow_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : winograd_entries()) entries.push_back(std::move(entry));
+    for (KernelEntry& entry : nibble_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : depthwise_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : lookup_entries()) entries.push_back(std::move(entry));
     for (KernelEntry& entry : bitplane_entries()) entries.push_back(std::move(entry));
@@ -207,6 +208,8 @@ double expected_gmacs(const KernelEntry& entry, const ConvProblem& problem) {
     case Family::kInt8:
       if (entry.name.starts_with("conv_u8s8_narrow")) return narrow_gmacs(entry.isa, problem);
       if (entry.name.starts_with("conv_u8s8_winograd")) return winograd_gmacs(entry.isa, problem);
+      // As the narrow kernel, but weights are read at half the bytes, which is what their time goes into.
+      if (entry.name.starts_with("linear_u8u4")) return 1.5 * narrow_gmacs(entry.isa, problem);
       if (problem.groups == problem.ic && problem.groups > 1) {
         return problem.w_bits == 8 && problem.grid.mul == 2
                    ? 5

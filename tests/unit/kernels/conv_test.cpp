@@ -517,7 +517,8 @@ TEST_P(EveryDepthwiseKernel, ShapesBitsGridsAndThreads) {
 std::vector<const char*> names(bool depthwise) {
   std::vector<const char*> all;
   for (const KernelEntry& entry : conv_kernels()) {
-    if (entry.family != Family::kReference && (depthwise || entry.family != Family::kDirect))
+    if (entry.family != Family::kReference && !is_linear(entry) &&
+        (depthwise || entry.family != Family::kDirect))
       all.push_back(entry.name.c_str());
   }
   return all;

@@ -60,6 +60,11 @@ inline quant::IntegerGrid grid_of(Grid grid, int bits) {
   return {};
 }
 
+/// True for kernels that do fully connected layers only.
+inline bool is_linear(const KernelEntry& entry) {
+  return entry.name.starts_with("linear_");
+}
+
 /// A problem with its output size filled in.
 inline ConvProblem make_problem(int ic, int ih, int iw, int oc, const program::Window& window, int groups,
                                 int w_bits, int a_bits, Grid grid = Grid::kOdd, int a_zero = 0) {
