@@ -12,7 +12,7 @@
 #include "core/random.h"
 #include "kernels/onednn_peer.h"
 #include "quant/policy.h"
-#include "runtime/kernel_times.h"
+#include "runtime/kernel_trial.h"
 #include "self.h"
 
 namespace bitstrata::cli {
@@ -89,7 +89,8 @@ Json measure_cell(const std::string& shape, Pair pair, Isa isa, const KernelBenc
   const kernels::ConvProblem problem =
       make_problem(parse_shape(shape), pair, options.batch, options.resolved_threads());
   kernels::validate(problem);
-  const runtime::KernelTrial trial(problem, random_codes(problem), isa, true);
+  const runtime::KernelTrial trial(problem, random_codes(problem), isa, true,
+                                   runtime::kernels_worth_timing(problem, isa));
   const kernels::OnednnPeer peer(problem, isa);
   std::vector<std::function<void()>> works = {[&] { peer.run(); }};
   for (size_t i = 0; i < trial.size(); ++i) works.emplace_back([&trial, i] { trial.run(i); });

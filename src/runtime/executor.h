@@ -59,7 +59,8 @@ struct Preparation {
   const program::Program& program;
   const Options& options;
   const RowOps& ops;
-  KernelTimes* times;  ///< null: kernels are chosen by estimate
+  KernelTimes* times;    ///< null: kernels are chosen by estimate
+  int64_t weight_bytes;  ///< packed weights of all quantized layers
 
   const program::Tensor& tensor(TensorId id) const { return program.tensors[static_cast<size_t>(id)]; }
   /// By tensor: the values of a constant in logical order, or null.

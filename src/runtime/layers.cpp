@@ -140,7 +140,8 @@ class CodeLayer final : public Layer<uint8_t, int32_t> {
     const std::vector<uint8_t> unpacked = quant::unpack_codes(codes.packed, count, codes.bits);
     if (p.times != nullptr) {
       kernels::validate(problem);
-      for (const KernelTime& time : p.times->of(problem, unpacked, p.options.isa, plain_end)) {
+      for (const KernelTime& time : p.times->of(problem, unpacked, p.options.isa, plain_end,
+                                                p.weight_bytes - static_cast<int64_t>(codes.packed.size()))) {
         if (only == nullptr || time.entry->family == *only) times_.push_back(time);
       }
     }

@@ -49,6 +49,18 @@ std::unique_ptr<Executor> make_executor(const Preparation& p, const program::Op&
   return std::visit(Maker{p, op}, op.kind);
 }
 
+int64_t packed_bytes(const program::Program& program) {
+  int64_t bytes = 0;
+  for (const program::Op& op : program.ops) {
+    const program::Weights* weights = nullptr;
+    if (const auto* conv = std::get_if<program::Conv>(&op.kind)) weights = &conv->weights;
+    if (const auto* linear = std::get_if<program::Linear>(&op.kind)) weights = &linear->weights;
+    const auto* codes = weights ? std::get_if<program::CodeWeights>(weights) : nullptr;
+    if (codes) bytes += static_cast<int64_t>(codes->packed.size());
+  }
+  return bytes;
+}
+
 program::Program validated(program::Program program) {
   program::validate(program);
   return program;
@@ -127,7 +139,11 @@ void PreparedModel::fill_constants() {
 void PreparedModel::prepare_ops() {
   std::optional<KernelTimes> times;
   if (options_.kernel_times) times.emplace(*options_.kernel_times);
-  Preparation preparation{program_, options_, ops_, times ? &*times : nullptr,
+  Preparation preparation{program_,
+                          options_,
+                          ops_,
+                          times ? &*times : nullptr,
+                          packed_bytes(program_),
                           std::vector<const std::vector<float>*>(program_.tensors.size(), nullptr)};
   for (const program::Constant& constant : program_.constants) {
     preparation.constants[static_cast<size_t>(constant.tensor)] = &constant.values;

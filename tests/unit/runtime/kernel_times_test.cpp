@@ -42,7 +42,7 @@ class KernelTimesTest : public ::testing::Test {
 
 TEST_F(KernelTimesTest, MeasuresWhatAcceptsTheProblemFastestFirst) {
   for (Isa cap : {Isa::kScalar, best_isa()}) {
-    const std::vector<KernelTime> times = time_kernels(KernelTrial(problem_, codes_, cap, false));
+    const std::vector<KernelTime> times = time_kernels(problem_, codes_, cap, false);
     ASSERT_FALSE(times.empty());
     EXPECT_TRUE(std::ranges::is_sorted(times, {}, &KernelTime::us));
     for (const KernelTime& time : times) {
@@ -52,7 +52,8 @@ TEST_F(KernelTimesTest, MeasuresWhatAcceptsTheProblemFastestFirst) {
     }
   }
   const kernels::Family only = kernels::Family::kBitplane;
-  const KernelTrial trial(problem_, codes_, best_isa(), true, &only);
+  const auto entries = kernels_worth_timing(problem_, best_isa(), &only);
+  const KernelTrial trial(problem_, codes_, best_isa(), true, entries);
   ASSERT_GT(trial.size(), 0u);
   for (size_t i = 0; i < trial.size(); ++i) EXPECT_EQ(trial.entry(i).family, only);
 }
@@ -78,6 +79,25 @@ TEST_F(KernelTimesTest, RemembersAcrossProcesses) {
     EXPECT_EQ(remembered[i].entry, measured[i].entry);
     EXPECT_NEAR(remembered[i].us, measured[i].us, 1e-3);
   }
+}
+
+// Weights that other layers push out of the caches come from memory: slower, and measured apart.
+TEST_F(KernelTimesTest, MeasuresBesideTheWeightsOfOtherLayers) {
+  problem_.ic = 2048;
+  problem_.oc = 1024;
+  problem_.ih = problem_.iw = problem_.oh = problem_.ow = 1;
+  problem_.window = {};
+  problem_.w_bits = problem_.a_bits = 8;
+  problem_.grid = {1, -128};
+  codes_.assign(static_cast<size_t>(problem_.oc * problem_.reduction()), 1);
+  KernelTimes times("");
+  const std::vector<KernelTime> alone = times.of(problem_, codes_, best_isa(), true);
+  const std::vector<KernelTime> beside = times.of(problem_, codes_, best_isa(), true, 200 << 20);
+  EXPECT_NE(&times.of(problem_, codes_, best_isa(), true),
+            &times.of(problem_, codes_, best_isa(), true, 200 << 20));
+  EXPECT_EQ(times.of(problem_, codes_, best_isa(), true, 1000), alone);
+  EXPECT_EQ(times.of(problem_, codes_, best_isa(), true, 100 << 20), beside);
+  EXPECT_EQ(alone.size(), beside.size());
 }
 
 TEST_F(KernelTimesTest, TrustsNoDamagedFile) {
