@@ -65,6 +65,7 @@ class LookupConv final : public RowKernel {
   int index_bytes_;     ///< of a vector
   int vectors_;         ///< of a whole strip
   int flush_steps_;
+  int widen_steps_[2];  ///< of one plane and of two
   int phase_pixels_;
   size_t tables_stride_;  ///< bytes between the tables of the same pixel
   size_t sums_offset_;
@@ -88,6 +89,10 @@ LookupConv::LookupConv(const ConvProblem& problem, std::span<const uint8_t> code
   steps_ = static_cast<int>(round_up(size_t{1} * group_tables_ * w.kernel_h * w.kernel_w, kStepsAtOnce));
   flush_steps_ = 255 / (kTableCodes * ((1 << p_.a_bits) - 1));
   if (flush_steps_ > kStepsAtOnce) flush_steps_ -= flush_steps_ % kStepsAtOnce;
+  for (int planes : {1, 2}) {
+    const int largest = kTableCodes * ((1 << p_.a_bits) - 1) * ((1 << planes) - 1);
+    widen_steps_[planes - 1] = 65535 / largest / flush_steps_ * flush_steps_;
+  }
   phase_pixels_ = (p_.iw + w.pad_left + w.pad_right + w.stride_w - 1) / w.stride_w;
   for (int kx = 0; kx < w.kernel_w; ++kx) {
     const int phase = kx * w.dilation_w % w.stride_w;
@@ -237,8 +242,7 @@ void LookupConv::compute_row(const uint8_t* const* tables, const int32_t* base, 
       tile.vectors = strip.vectors;
       tile.pixels = end - x;
       tile.flush_steps = flush_steps_;
-      const int largest = kTableCodes * ((1 << p_.a_bits) - 1) * (strip.two_planes ? 3 : 1);
-      tile.widen_steps = 65535 / largest / flush_steps_ * flush_steps_;
+      tile.widen_steps = widen_steps_[strip.two_planes ? 1 : 0];
       tile.across_pixels = across_pixels_;
       tile.two_planes = strip.two_planes;
       tile.add = strip.plane > 0;
