@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "report_data.h"
@@ -62,6 +63,27 @@ std::string reproducing_command(const Json& job, const std::string& out, std::op
   }
   if (threads) command += fmt::format(" --threads {}", *threads);
   return command + " --out " + quoted(out);
+}
+
+std::string comparing_command(const Json& comparison, const std::string& out) {
+  const auto joined = [](const Json& list, const char* between) {
+    std::string text;
+    for (const Json& element : list) text += (text.empty() ? "" : between) + word_of(element);
+    return text;
+  };
+  std::string methods, variants;
+  for (const Json& row : comparison.at("rows")) {
+    const std::string name = row.at("name");
+    if (row.at("options") == Json::array({"--method", name})) {
+      methods += (methods.empty() ? "" : ",") + name;
+    } else {
+      variants += " --variant " + quoted(name + "=" + joined(row.at("options"), " "));
+    }
+  }
+  std::string command = "bitstrata compare " + quoted(comparison.value("model", "model.onnx"));
+  for (const Json& word : comparison.at("options")) command += " " + quoted(word.get<std::string>());
+  if (!methods.empty()) command += " --methods " + quoted(std::as_const(methods));
+  return command + variants + " --seeds " + joined(comparison.at("seeds"), ",") + " --out " + quoted(out);
 }
 
 }  // namespace bitstrata::cli

@@ -65,6 +65,7 @@ Json read_comparison(const std::filesystem::path& folder) {
     row["this"] = inside && is_folder_of(row["name"].get<std::string>(), absolute.filename().string());
     out["rows"].push_back(row);
   }
+  out["command"] = comparing_command(out, path.parent_path().string());
   return out;
 }
 

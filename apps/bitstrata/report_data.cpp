@@ -1,5 +1,7 @@
 #include "report_data.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "common/host.h"
@@ -64,18 +66,22 @@ std::optional<double> layer_ms(const std::optional<plan::LatencyTable>& table, c
   return std::nullopt;
 }
 
-/// Predicted milliseconds of the network, each layer at the bits that `bits_of` says.
-template <typename BitsOf>
-std::optional<double> network_ms(const JobFiles& files, BitsOf bits_of) {
-  if (!files.latency || !files.plan) return std::nullopt;
+/// Predicted milliseconds of the network under a plan.
+std::optional<double> network_ms(const JobFiles& files, const plan::Plan& plan) {
+  if (!files.latency) return std::nullopt;
   double sum = files.latency->fixed_us.value_or(0) / 1000;
-  for (const plan::LayerPlan& layer : files.plan->layers) {
-    const auto [weight_bits, activation_bits] = bits_of(layer);
-    const auto ms = layer_ms(files.latency, layer.name, weight_bits, activation_bits);
+  for (const plan::LayerPlan& layer : plan.layers) {
+    const auto ms = layer_ms(files.latency, layer.name, layer.weight_bits, layer.activation_bits);
     if (!ms) return std::nullopt;
     sum += *ms;
   }
   return sum;
+}
+
+/// The plan with every layer at 8 bits, its input too.
+plan::Plan at_eight_bits(plan::Plan plan) {
+  for (plan::LayerPlan& layer : plan.layers) layer.weight_bits = layer.activation_bits = 8;
+  return plan;
 }
 
 /// What model.bst says of a layer with weights.
@@ -208,16 +214,10 @@ void add_targets(const JobFiles& files, Json& out) {
   // An insertion into an ordered object moves the values that it has.
   out["targets"] = Json::array();
   if (!files.plan) return;
-  const Reached reached{
-      figure(out, "float_accuracy"),
-      figure(out, "accuracy"),
-      figure(out, "weight_bytes"),
-      figure(out, "compression"),
-      figure(out, "avg_weight_bits"),
-      figure(out, "bitops"),
-      network_ms(files,
-                 [](const auto& layer) { return std::pair(layer.weight_bits, layer.activation_bits); }),
-      network_ms(files, [](const auto&) { return std::pair(8, 8); })};
+  const Reached reached{figure(out, "float_accuracy"),  figure(out, "accuracy"),
+                        figure(out, "weight_bytes"),    figure(out, "compression"),
+                        figure(out, "avg_weight_bits"), figure(out, "bitops"),
+                        network_ms(files, *files.plan), network_ms(files, at_eight_bits(*files.plan))};
   if (reached.latency_ms) out["latency_ms"] = *reached.latency_ms;
   const fs::path network = files.root / "checkpoint/start.onnx";
   std::optional<graph::Graph> graph;
@@ -226,6 +226,49 @@ void add_targets(const JobFiles& files, Json& out) {
       graph = onnx::import_file(network);
     out["targets"].push_back(judge_target(text, reached, graph ? &*graph : nullptr));
   }
+}
+
+bool same_bits(const plan::Plan& a, const plan::Plan& b) {
+  return std::ranges::equal(a.layers, b.layers, [](const plan::LayerPlan& x, const plan::LayerPlan& y) {
+    return x.weight_bits == y.weight_bits && x.activation_bits == y.activation_bits;
+  });
+}
+
+/// The plan beside float, 8 bits everywhere, and everywhere the whole bits nearest to its averages. Accuracy
+/// is known only of what was measured; the rest follows from the plans.
+void add_widths(const JobFiles& files, Json& out) {
+  Json& rows = out["widths"] = Json::array();
+  const fs::path network = files.root / "checkpoint/start.onnx";
+  if (!files.plan || !fs::exists(network)) return;
+  const graph::Graph graph = onnx::import_file(network);
+  plan::check_plan(graph, *files.plan);
+  const auto add = [&](const std::string& name, const plan::Plan& plan, std::optional<double> accuracy) {
+    const plan::Figures sum = plan::figures(graph, plan);
+    Json& row = rows.emplace_back(Json{{"name", name},
+                                       {"weight_bytes", sum.weight_bytes},
+                                       {"compression", sum.compression},
+                                       {"avg_weight_bits", sum.avg_weight_bits},
+                                       {"avg_activation_bits", sum.avg_activation_bits},
+                                       {"bitops", sum.bitops}});
+    if (accuracy) row["accuracy"] = *accuracy;
+    if (const auto ms = network_ms(files, plan)) row["latency_ms"] = *ms;
+  };
+  const auto uniform = [&](int weight_bits, int activation_bits) {
+    return plan::uniform_plan(graph, weight_bits, activation_bits, quant::Policy::kLsq, false);
+  };
+  const auto add_uniform = [&](int weight_bits, int activation_bits) {
+    const plan::Plan plan = uniform(weight_bits, activation_bits);
+    const char* name = weight_bits == 8 && activation_bits == 8 ? "int8" : "uniform";
+    if (!same_bits(plan, *files.plan))
+      add(fmt::format("{} (W{} A{})", name, weight_bits, activation_bits), plan, std::nullopt);
+  };
+  const auto whole = [](double bits) { return std::clamp(static_cast<int>(std::lround(bits)), 1, 8); };
+  const plan::Figures own = plan::figures(graph, *files.plan);
+  const int weight_bits = whole(own.avg_weight_bits), activation_bits = whole(own.avg_activation_bits);
+  add("float", uniform(0, 0), figure(out, "float_accuracy"));
+  add_uniform(8, 8);
+  if (weight_bits < 8 || activation_bits < 8) add_uniform(weight_bits, activation_bits);
+  add("this plan", *files.plan, figure(out, "accuracy"));
 }
 
 void add_origin(const JobFiles& files, Json& out) {
@@ -268,6 +311,7 @@ Json read_report(const fs::path& folder) {
   add_pareto(files, out);
   add_epochs(files, out);
   add_targets(files, out);
+  add_widths(files, out);
   return out;
 }
 

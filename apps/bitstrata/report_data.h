@@ -20,4 +20,8 @@ nlohmann::ordered_json read_comparison(const std::filesystem::path& folder);
 std::string reproducing_command(const nlohmann::ordered_json& job, const std::string& out,
                                 std::optional<int> threads);
 
+/// The command line of the comparison that read_comparison has returned. Rows by method come before those
+/// with options of their own.
+std::string comparing_command(const nlohmann::ordered_json& comparison, const std::string& out);
+
 }  // namespace bitstrata::cli

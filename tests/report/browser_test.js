@@ -1,13 +1,14 @@
 // Opens a report in headless Chromium at phone and desktop width, light and dark, and uses it as a reader would.
 //
-// usage: node browser_test.js CHROMIUM REPORT.html FOLDER      Screenshots go to FOLDER. Prints every failure; exit status 1 if there is one.
+// usage: node browser_test.js CHROMIUM REPORT.html FOLDER [compare]      Screenshots go to FOLDER. Prints every failure; exit status 1 if there is one.
 'use strict';
 
 const { spawn } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 
-const [chromium, report, folder] = process.argv.slice(2);
+const [chromium, report, folder, more] = process.argv.slice(2);
+const checks_compare = more === 'compare';
 const failures = [];
 let where = '';
 
@@ -142,6 +143,32 @@ async function check_pareto(page) {
   }
 }
 
+// The rows of a comparison, two of which have results: the chart names them, a click marks the row.
+async function check_compare(page) {
+  const names = await page.evaluate('return window.bitstrataCompare ? bitstrataCompare.rows.map(r => r.name) : null');
+  check(names && names.length === 2, `the comparison's chart has ${names}`);
+  if (!names) return;
+  await page.evaluate('document.getElementById("compare").scrollIntoView({block: "start"})');
+  await page.settle();
+  const [x, y] = await page.evaluate('return bitstrataCompare.position(1)');
+  await page.click(x, y);
+  await page.settle();
+  const marked = await page.evaluate('return [...document.querySelectorAll("#compare tr.selected td.name")].map(e => e.innerText.trim())');
+  check(marked.length === 1 && marked[0] === names[1], `clicked ${names[1]}, marked ${marked}`);
+}
+
+async function check_widths(page) {
+  const rows = await page.evaluate('return [...document.querySelectorAll("#widths td.name")].map(e => e.innerText.trim())');
+  check(['float', 'int8 (W8 A8)', 'this plan'].every(name => rows.includes(name)), `side by side: found ${rows}`);
+}
+
+// No two ticks of an axis read the same.
+async function check_ticks(page) {
+  const same = await page.evaluate(`const texts = [...document.querySelectorAll('.chart svg text[text-anchor="end"]')].map(e => [e.closest('svg').ariaLabel, e.textContent].join(' '));
+    return texts.filter((text, i) => texts.indexOf(text) !== i);`);
+  check(same.length === 0, `labels come twice: ${same}`);
+}
+
 async function check_toggle(page) {
   const before = await page.evaluate(luminance);
   await page.evaluate('document.querySelector(".theme").click()');
@@ -162,6 +189,9 @@ async function main() {
       await check_layout(page, width);
       check((await page.evaluate(luminance) > 380) === (theme === 'light'), 'the background does not follow prefers-color-scheme');
       await check_pareto(page);
+      await check_widths(page);
+      await check_ticks(page);
+      if (checks_compare) await check_compare(page);
       await check_toggle(page);
       await page.evaluate('scrollTo(0, 0)');
       await page.settle();

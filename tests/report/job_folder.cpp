@@ -4,7 +4,9 @@
 
 #include "core/file.h"
 #include "format/bst.h"
+#include "onnx/export.h"
 #include "tests/cli/network.h"
+#include "tests/unit/graph/make_graph.h"
 
 namespace bitstrata::testing {
 namespace {
@@ -25,6 +27,19 @@ Json point(const std::vector<std::string>& names, double accuracy, double weight
           {"layers", {bits(names[0], widths[0], widths[1]), bits(names[1], widths[2], widths[3])}}};
 }
 
+/// The float network behind digits_network.
+graph::Graph float_network(const std::vector<std::string>& names) {
+  graph::testing::GraphMaker maker({1, 8, 8});
+  graph::Conv conv = graph::testing::conv(6, 1, 3);
+  conv.window.pad_top = conv.window.pad_left = conv.window.pad_bottom = conv.window.pad_right = 1;
+  const auto features = maker.add("relu", graph::testing::relu(), {maker.add(names[0], conv, {0})});
+  graph::Linear linear;
+  linear.out = 10;
+  linear.weights.assign(3840, 0.5f);
+  maker.add(names[1], linear, {maker.add("flat", program::Reshape{}, {features}, {384})});
+  return maker.graph;
+}
+
 }  // namespace
 
 JobFolder::JobFolder(std::vector<std::string> names) {
@@ -33,6 +48,7 @@ JobFolder::JobFolder(std::vector<std::string> names) {
   network.ops[1].name = names[0];
   network.ops[3].name = names[1];
   format::write(std::filesystem::path(path()) / "model.bst", network);
+  onnx::export_float(float_network(names), *this / "checkpoint/start.onnx");
 
   Json layers = {bits(names[0], 2, 8), bits(names[1], 3, 4)};
   for (Json& layer : layers) layer.update({{"policy", "pact"}, {"per_channel", false}});

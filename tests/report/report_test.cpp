@@ -77,6 +77,7 @@ TEST(Report, SaysNothingOfTargetsThatItCannotKnow) {
   folder.plan["targets"] = {"latency=2ms", "latency=0.5x", "bitops=3x3", "drop=1"};
   folder.write("plan.json", folder.plan);
   folder.remove("run.json");
+  folder.remove("checkpoint/start.onnx");
   const Json data = folder.data();
   for (const Json& target : data.at("targets")) EXPECT_TRUE(target.at("met").is_null()) << target;
 }
@@ -124,6 +125,38 @@ TEST(Report, TakesTimesFromTheJobsLatencyTable) {
   const std::vector<bool> met{true, false, true, true};
   for (size_t i = 0; i < met.size(); ++i)
     EXPECT_EQ(data.at("targets")[i].at("met"), met[i]) << data.at("targets")[i];
+  const Json& widths = data.at("widths");
+  EXPECT_DOUBLE_EQ(widths[1].at("latency_ms").get<double>(), 0.12);
+  EXPECT_DOUBLE_EQ(widths.back().at("latency_ms").get<double>(), 0.06);
+}
+
+TEST(Report, SetsThePlanBesideFloatAndUniformBits) {
+  const JobFolder folder;
+  const Json rows = folder.data().at("widths");
+  ASSERT_EQ(rows.size(), 4u);
+  // 54 weights and 3456 MACs in the first layer, whose input keeps 8 bits; 3840 of both in the last.
+  const auto expect_row = [&](size_t i, const char* name, int weight_bytes, double bitops,
+                              const Json& accuracy) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(rows[i].at("name"), name);
+    EXPECT_EQ(rows[i].at("weight_bytes"), weight_bytes);
+    EXPECT_EQ(rows[i].at("bitops"), bitops);
+    EXPECT_EQ(rows[i].contains("accuracy") ? rows[i].at("accuracy") : Json(), accuracy);
+  };
+  expect_row(0, "float", 4 * 3894, 1024.0 * (3456 + 3840), folder.run.at("float_accuracy"));
+  expect_row(1, "int8 (W8 A8)", 3894, 64.0 * (3456 + 3840), nullptr);
+  expect_row(2, "uniform (W3 A5)", 21 + 1440, 3 * 8 * 3456.0 + 3 * 5 * 3840.0, nullptr);
+  expect_row(3, "this plan", 14 + 1440, 2 * 8 * 3456.0 + 3 * 4 * 3840.0, folder.run.at("accuracy"));
+}
+
+TEST(Report, LeavesOutUniformBitsThatAreThePlansOwn) {
+  JobFolder folder;
+  for (Json& layer : folder.plan["layers"]) layer["weight_bits"] = layer["activation_bits"] = 8;
+  folder.write("plan.json", folder.plan);
+  const Json rows = folder.data().at("widths");
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].at("name"), "float");
+  EXPECT_EQ(rows[1].at("name"), "this plan");
 }
 
 TEST(Report, GivesTheExactCommand) {
@@ -219,7 +252,22 @@ TEST(Report, OfAFolderOfCompareShowsTheComparisonAlone) {
   ASSERT_EQ(bitstrata({"report", root.path().string()}).status, 0);
   const Json data = JobFolder::data_of(read_text_file(root / "report.html"));
   EXPECT_EQ(data.at("has_job"), false);
+  EXPECT_EQ(data.at("compare").at("command"),
+            "bitstrata compare net.onnx --data digits --methods pdq,hawq --seeds 1,2 --out " +
+                root.path().string());
   EXPECT_EQ(data.at("compare").at("rows").size(), 2u);
+}
+
+TEST(Report, RowsWithOptionsOfTheirOwnComeBackAsVariants) {
+  const TemporaryFolder root;
+  Json comparison = JobFolder().comparison();
+  comparison["rows"][1]["name"] = "few bits";
+  comparison["rows"][1]["options"] = {"--method", "hawq", "--bits", "2,3"};
+  write_file_atomically(root.path() / "compare.json", std::string_view(comparison.dump()));
+  ASSERT_EQ(bitstrata({"report", root.path().string()}).status, 0);
+  const Json data = JobFolder::data_of(read_text_file(root / "report.html"));
+  EXPECT_THAT(data.at("compare").at("command").get<std::string>(),
+              HasSubstr(" --methods pdq --variant 'few bits=--method hawq --bits 2,3' --seeds 1,2 "));
 }
 
 TEST(Report, GoesWhereItIsAskedToAndSaysSo) {

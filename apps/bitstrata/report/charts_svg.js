@@ -10,18 +10,22 @@ const charts = (() => {
     return element;
   }
 
-  function scale(values, from, to, room) {
-    const low = Math.min(...values), high = Math.max(...values);
-    const pad = high > low ? (high - low) * room : Math.abs(high) * 0.1 || 1;
-    const place = v => from + (v - low + pad) / (high - low + 2 * pad) * (to - from);
-    return { place, ticks: [0, 1, 2, 3, 4].map(k => low - pad + (high - low + 2 * pad) * (k + 0.5) / 5) };
+  // No value is above `most`, if that is given: little room there.
+  function scale(values, from, to, room, most = Infinity) {
+    const least = Math.min(...values), greatest = Math.max(...values);
+    const pad = greatest > least ? (greatest - least) * room : Math.abs(greatest) * 0.1 || 1;
+    const low = least - pad, high = Math.min(greatest + pad, Math.max(greatest, most) + 0.3 * pad);
+    const place = v => from + (v - low) / (high - low) * (to - from);
+    // Digits behind the point that tell neighbouring ticks apart.
+    const digits = Math.min(6, Math.max(0, Math.ceil(-Math.log10((high - low) / 5))));
+    return { place, digits, ticks: [0, 1, 2, 3, 4].map(k => low + (high - low) * (k + 0.5) / 5) };
   }
 
   function frame(spec, x, y) {
     const svg = node('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', 'aria-label': spec.label });
     for (const v of y.ticks) {
       svg.append(node('line', { x1: LEFT, x2: W - RIGHT, y1: y.place(v), y2: y.place(v), stroke: 'var(--line)' }),
-        node('text', { x: LEFT - 8, y: y.place(v) + 4, 'text-anchor': 'end' }, spec.formatY(v)));
+        node('text', { x: LEFT - 8, y: y.place(v) + 4, 'text-anchor': 'end' }, spec.formatY(v, y.digits)));
     }
     for (const v of x.ticks) svg.append(node('text', { x: x.place(v), y: H - BOTTOM + 18, 'text-anchor': 'middle' }, spec.formatX(v)));
     svg.append(node('text', { x: (LEFT + W) / 2, y: H - 8, 'text-anchor': 'middle' }, spec.xLabel),
@@ -31,7 +35,7 @@ const charts = (() => {
 
   function lines(host, spec) {
     const whole = spec.x.length > 1 && spec.x.length <= 10;
-    const x = scale(spec.x, LEFT, W - RIGHT, 0.02), y = scale(spec.series.flatMap(s => s.values), H - BOTTOM, TOP, 0.08);
+    const x = scale(spec.x, LEFT, W - RIGHT, 0.02), y = scale(spec.series.flatMap(s => s.values), H - BOTTOM, TOP, 0.08, spec.mostY);
     if (whole || spec.x.length === 1) x.ticks = spec.x;
     else x.ticks = x.ticks.map(Math.round);
     const svg = frame(spec, x, y);
@@ -48,7 +52,7 @@ const charts = (() => {
 
   function scatter(host, spec) {
     host.classList.add('clickable');
-    const x = scale(spec.points.map(p => p.x), LEFT, W - RIGHT, 0.08), y = scale(spec.points.map(p => p.y), H - BOTTOM, TOP, 0.08);
+    const x = scale(spec.points.map(p => p.x), LEFT, W - RIGHT, 0.08), y = scale(spec.points.map(p => p.y), H - BOTTOM, TOP, 0.08, spec.mostY);
     const svg = frame(spec, x, y);
     const circles = spec.points.map((p, i) => {
       const circle = node('circle', {
@@ -57,6 +61,8 @@ const charts = (() => {
       }, node('title', {}, spec.describe(i)));
       circle.addEventListener('click', () => spec.onSelect(i));
       svg.append(circle);
+      const left = x.place(p.x) > W / 2;
+      if (p.name) svg.append(node('text', { x: x.place(p.x) + (left ? -12 : 12), y: y.place(p.y) + 4, 'text-anchor': left ? 'end' : 'start' }, p.name));
       return circle;
     });
     const select = chosen => circles.forEach((circle, i) => circle.setAttribute('stroke', i === chosen ? 'var(--ink)' : 'none'));

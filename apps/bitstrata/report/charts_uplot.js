@@ -5,15 +5,24 @@ const charts = (() => {
   const font = '12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif';
   const height = (width, spec) => Math.round(Math.max(240, Math.min(spec.height || 320, width * 0.66)));
 
-  const padded = (low, high) => {
+  // No value is above `most`, if that is given: little room there.
+  const padded = (low, high, most = Infinity) => {
     const room = high > low ? (high - low) * 0.08 : Math.abs(high) * 0.1 || 1;
-    return [low - room, high + room];
+    return [low - room, Math.min(high + room, Math.max(high, most) + 0.3 * room)];
+  };
+
+  // Digits behind the point that tell neighbouring ticks apart.
+  const digits = ticks => {
+    const step = Math.abs(ticks[1] - ticks[0]) || 1;
+    let n = 0;
+    while (n < 6 && Math.abs(step * 10 ** n - Math.round(step * 10 ** n)) > 1e-6 * 10 ** n) ++n;
+    return n;
   };
 
   function axes(spec) {
     const axis = (label, format, size, space) => ({
       label, labelFont: font, labelSize: 20, font, size, space, stroke: () => css('--muted'),
-      grid: { stroke: () => css('--line'), width: 1 }, ticks: { show: false }, values: (u, ticks) => ticks.map(format),
+      grid: { stroke: () => css('--line'), width: 1 }, ticks: { show: false }, values: (u, ticks) => ticks.map(v => format(v, digits(ticks))),
     });
     return [axis(spec.xLabel, spec.formatX, 34, 64), axis(spec.yLabel, spec.formatY, 58, 36)];
   }
@@ -48,7 +57,7 @@ const charts = (() => {
   }
 
   function lines(host, spec) {
-    const range = (u, low, high) => padded(low, high);
+    const range = (u, low, high) => padded(low, high, spec.mostY);
     const u = mount(host, spec, {
       scales: { x: { time: false, range: (c, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) }, y: { range } },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -100,6 +109,15 @@ const charts = (() => {
         context.beginPath();
         context.arc(x, y, (p.chosen ? 6.5 : 5) * ratio, 0, 2 * Math.PI);
         context.fill();
+        if (p.name) {
+          const left = x > context.canvas.width / 2;
+          context.globalAlpha = 1;
+          context.font = font.replace('12px', `${12 * ratio}px`);
+          context.fillStyle = css('--ink');
+          context.textAlign = left ? 'right' : 'left';
+          context.textBaseline = 'middle';
+          context.fillText(p.name, x + (left ? -12 : 12) * ratio, y);
+        }
         if (i !== selected) continue;
         context.globalAlpha = 1;
         context.strokeStyle = css('--ink');
@@ -114,7 +132,7 @@ const charts = (() => {
     const u = mount(host, spec, {
       scales: {
         x: { time: false, range: () => padded(Math.min(...xs), Math.max(...xs)) },
-        y: { range: () => padded(Math.min(...ys), Math.max(...ys)) },
+        y: { range: () => padded(Math.min(...ys), Math.max(...ys), spec.mostY) },
       },
       cursor: { x: false, y: false, drag: { x: false, y: false }, points: { show: false } },
       series: [{}, { paths: () => null, points: { show: false } }],

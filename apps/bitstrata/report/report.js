@@ -16,6 +16,7 @@
     return element;
   }
 
+  const fixed = (v, digits) => v.toFixed(digits);
   const has = value => value !== null && value !== undefined;
   const percent = (v, digits = 2) => `${(100 * v).toFixed(digits)} %`;
   const short = v => (v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2));
@@ -29,6 +30,8 @@
   const bitops = v => scaled(v, ['BitOPs', 'kBitOPs', 'MBitOPs', 'GBitOPs', 'TBitOPs']);
   const ms = v => (v >= 0.1 ? `${short(v)} ms` : `${(1000 * v).toFixed(1)} µs`);
   const duration = s => (s < 60 ? `${s.toFixed(1)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${(s / 3600).toFixed(1)} h`);
+  // A long name may break behind its separators.
+  const breakable = name => name.split(/(?<=[/._])/).flatMap((part, i) => (i ? [h('wbr'), part] : [part]));
   const signed = v => `${v > 0 ? '+' : v < 0 ? '−' : '±'}${Math.abs(v).toFixed(2)}`;
 
   function section(title, id, aside, ...children) {
@@ -130,7 +133,7 @@
         h('i', {}, h('b', { style: { width: `${most > 0 ? 100 * Math.max(0, row[key]) / most : 0}%` } })), h('span', {}, format(row[key]))) : '–');
     };
     const columns = [
-      { title: 'Layer', name: true, cell: r => r.name },
+      { title: 'Layer', name: true, cell: r => h('span', {}, breakable(r.name)) },
       { title: 'Weight bits', cell: r => bitsBar(r.weight_bits, 'weights') },
       { title: 'Activation bits', cell: r => bitsBar(r.activation_bits, 'activations') },
     ];
@@ -139,11 +142,30 @@
     if (any('macs')) columns.push({ title: 'MACs', number: true, cell: amount('macs', count) });
     if (any('weight_bytes')) columns.push({ title: 'Weights', number: true, cell: amount('weight_bytes', bytes) });
     if (any('ms')) columns.push({ title: 'Predicted', number: true, cell: amount('ms', ms) });
-    if (any('kernel')) columns.push({ title: 'Kernel', wide: true, cell: r => (r.kernel ? h('code', {}, r.kernel.split(/(?<=_)/).flatMap(part => [part, h('wbr')])) : '–') });
+    if (any('kernel')) columns.push({ title: 'Kernel', wide: true, cell: r => (r.kernel ? h('code', {}, breakable(r.kernel)) : '–') });
     const note = [];
     if (any('sensitivity')) note.push(data.method === 'pdq' ? 'Sensitivity: dual variable of the layer\'s constraint.' : `Sensitivity: as ${data.method || 'the method'} has measured it.`);
     if (any('kernel')) note.push(`Kernels: the runtime's choice on this machine (${data.isa}).`);
     return section('Layers', 'layers', null, h('p', { class: 'note' }, note.join(' ')), strip(rows, true), stripLegend(), h('div', { class: 'scroll' }, table(columns, rows)));
+  }
+
+  // ---- the plan beside plain widths -----------------------------------------------------------------------------------------------------
+  function widths() {
+    const rows = data.widths || [];
+    if (!rows.length) return null;
+    const most = Math.max(...rows.map(r => r.weight_bytes));
+    const columns = [
+      { title: 'Bits', name: true, cell: r => r.name },
+      { title: 'Test accuracy', number: true, cell: r => (has(r.accuracy) ? percent(r.accuracy) : '–') },
+      { title: 'Weights', number: true, cell: r => h('div', { class: 'amount' }, h('i', {}, h('b', { style: { width: `${100 * r.weight_bytes / most}%` } })), h('span', {}, bytes(r.weight_bytes))) },
+      { title: 'Smaller', number: true, cell: r => `${short(r.compression)}×` },
+      { title: 'W / A bits', number: true, cell: r => [r.avg_weight_bits, r.avg_activation_bits].map(v => (Number.isInteger(v) ? String(v) : v.toFixed(2))).join(' / ') },
+      { title: 'Work', number: true, cell: r => bitops(r.bitops) },
+    ];
+    if (rows.some(r => has(r.latency_ms))) columns.push({ title: 'Predicted', number: true, cell: r => (has(r.latency_ms) ? ms(r.latency_ms) : '–') });
+    return section('Side by side', 'widths', null,
+      h('p', { class: 'note' }, 'Sizes, work and predicted times follow from the bits. Accuracy is given of what was measured; ', h('code', {}, 'bitstrata compare'), ' trains several choices of bits in one go.'),
+      h('div', { class: 'scroll' }, table(columns, rows, (r, i) => (i === rows.length - 1 ? 'this' : null))));
   }
 
   // ---- Pareto front ---------------------------------------------------------------------------------------------------------------------------
@@ -201,7 +223,7 @@
       chart = charts.scatter(host, {
         label: `Held-out accuracy against ${cost.label} of ${points.length} plans; the list below has the figures`,
         points: points.map(p => ({ x: p[cost.key], y: 100 * p.accuracy, front: isFront(p, cost.key), chosen: p.chosen })),
-        xLabel: cost.label, yLabel: 'held-out accuracy, %', formatX: cost.format, formatY: v => v.toFixed(v % 1 ? 1 : 0), describe, selected, onSelect: select, height: 400,
+        xLabel: cost.label, yLabel: 'held-out accuracy, %', formatX: cost.format, mostY: 100, formatY: fixed, describe, selected, onSelect: select, height: 400,
       });
       drawn.push(chart);
       select(selected);
@@ -213,7 +235,7 @@
       known.some(c => points.some(p => !p.chosen && !isFront(p, c.key))) && h('span', {}, h('i', { class: 'round faint' }), 'better only in another cost'), h('span', {}, h('i', { class: 'round ring' }), 'shown'));
     const result = section('Plans found', 'pareto', known.length > 1 && h('div', { class: 'segments', role: 'group', 'aria-label': 'Cost' }, buttons),
       h('p', { class: 'note' }, 'Plans that no other beats in accuracy and every cost at once, measured on held-out images during the search. Choose a point to see its bits.'),
-      h('div', { class: 'split' }, h('div', {}, host, legend), panel), h('details', {}, h('summary', {}, `All ${points.length} plans as a list`), list));
+      h('div', { class: 'split' }, h('div', {}, host, legend), panel), h('details', {}, h('summary', {}, points.length === 1 ? 'The plan as a list' : `All ${points.length} plans as a list`), list));
     result.draw = () => { draw(cost); window.bitstrataPareto = { points, position: i => chart.position(i) }; };
     return result;
   }
@@ -224,7 +246,6 @@
     if (!epochs.length) return data.run ? section('Training', 'training', null, h('p', { class: 'note' }, 'The network was packed without training.')) : null;
     const x = epochs.map(e => e.epoch), loss = h('div', { class: 'chart' }), accuracy = h('div', { class: 'chart' });
     const last = epochs[epochs.length - 1], whole = v => (Number.isInteger(v) ? String(v) : '');
-    const digits = v => (Math.abs(v) >= 10 ? v.toFixed(0) : v.toFixed(2));
     const result = section('Training', 'training', null, h('p', { class: 'note' }, 'Held-out accuracy is that of the lowered network, in the arithmetic of the runtime. Training accuracy is on augmented images.'),
       h('div', { class: 'pair' },
         h('figure', {}, h('h3', {}, 'Accuracy'), accuracy, h('div', { class: 'legend' }, h('span', {}, h('i', { class: 'line' }), 'held-out'), h('span', {}, h('i', { class: 'line activations' }), 'training'))),
@@ -237,12 +258,12 @@
     result.draw = () => {
       drawn.push(charts.lines(accuracy, {
         label: `Accuracy over ${epochs.length} epochs, at the end ${percent(last.holdout_accuracy)} on held-out images`, x, xLabel: 'epoch', yLabel: '%', formatX: whole,
-        formatY: v => v.toFixed(v % 1 ? 1 : 0),
+        mostY: 100, formatY: fixed,
         series: [{ label: 'training', color: '--activations', values: epochs.map(e => 100 * e.train_accuracy) }, { label: 'held-out', color: '--weights', values: epochs.map(e => 100 * e.holdout_accuracy) }],
         describe: i => `epoch ${x[i]}\nheld-out ${percent(epochs[i].holdout_accuracy)}\ntraining ${percent(epochs[i].train_accuracy)}`,
       }));
       drawn.push(charts.lines(loss, {
-        label: `Loss over ${epochs.length} epochs, at the end ${last.loss.toFixed(3)}`, x, xLabel: 'epoch', yLabel: 'loss', formatX: whole, formatY: digits,
+        label: `Loss over ${epochs.length} epochs, at the end ${last.loss.toFixed(3)}`, x, xLabel: 'epoch', yLabel: 'loss', formatX: whole, formatY: fixed,
         series: [{ label: 'loss', color: '--weights', values: epochs.map(e => e.loss) }], describe: i => `epoch ${x[i]}\nloss ${epochs[i].loss.toFixed(4)}`,
       }));
     };
@@ -276,32 +297,65 @@
     ];
     const seeds = compare.seeds.length > 1 ? `Means over seeds ${compare.seeds.join(', ')}; ± is the standard deviation.` : `Seed ${compare.seeds.join(', ')}.`;
     const failed = compare.rows.filter(r => r.failed > 0).map(r => `${r.name}: ${r.failed} did not meet its targets.`).join(' ');
-    return section('Methods side by side', 'compare', null,
-      h('p', { class: 'note' }, `Accuracy on test images. ${seeds} ${failed}`), h('div', { class: 'scroll' }, table(columns, rows, r => (r.this ? 'this' : null))),
+    const host = h('div', { class: 'chart' }), list = table(columns, rows, r => (r.this ? 'this' : null));
+    const result = section('Methods side by side', 'compare', null,
+      h('p', { class: 'note' }, `Accuracy on test images. ${seeds} ${failed}`), done.length > 1 && host, h('div', { class: 'scroll' }, list),
       h('details', {}, h('summary', {}, 'Options'), h('p', { class: 'note' }, 'All rows: ', h('code', {}, compare.options.join(' ') || 'none'), compare.cpu ? `, on ${compare.cpu}.` : '.'),
         compare.rows.map(r => h('p', { class: 'note' }, `${r.name}: `, h('code', {}, r.options.join(' '))))));
+    result.draw = () => {
+      if (done.length < 2) return;
+      const mark = i => [...list.tBodies[0].rows].forEach((row, k) => row.classList.toggle('selected', rows[k] === done[i]));
+      const beaten = p => done.some(q => q !== p && q.weight_bytes <= p.weight_bytes && q.accuracy >= p.accuracy && (q.weight_bytes < p.weight_bytes || q.accuracy > p.accuracy));
+      const points = done.map(r => ({ x: r.weight_bytes, y: 100 * r.accuracy, front: !beaten(r), chosen: Boolean(r.this), name: r.name }));
+      // Points that are nearly one share a name.
+      const spread = key => Math.max(...points.map(p => p[key])) - Math.min(...points.map(p => p[key]));
+      const near = (p, q) => ['x', 'y'].every(key => Math.abs(p[key] - q[key]) <= 0.05 * spread(key));
+      points.forEach((p, i) => {
+        const first = points.find((q, k) => k < i && q.name && near(p, q));
+        if (first) [first.name, p.name] = [`${first.name}, ${p.name}`, ''];
+      });
+      const chart = charts.scatter(host, {
+        label: `Test accuracy against packed weights of ${done.length} rows; the table has the figures`,
+        points,
+        xLabel: 'packed weights', yLabel: 'test accuracy, %', formatX: bytes, mostY: 100, formatY: fixed, height: 300, selected: -1,
+        describe: i => `${done[i].name}\n${percent(done[i].accuracy)}\n${bytes(Math.round(done[i].weight_bytes))}, ${short(done[i].compression)}× smaller`,
+        onSelect: i => { mark(i); chart.select(i); },
+      });
+      drawn.push(chart);
+      window.bitstrataCompare = { rows: done, position: i => chart.position(i) };
+    };
+    return result;
+  }
+
+  // Lines break between words, as a shell's would; the text stays one line for the clipboard.
+  function command(text) {
+    const copy = h('button', { type: 'button', onclick: () => {
+      const done = () => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
+      if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, () => {});
+    } }, 'Copy');
+    return h('div', { class: 'command' }, h('pre', {}, text.split(/( +)/).map(word => (word.trim() ? h('span', {}, word) : word))), copy);
   }
 
   // ---- how to run it again ----------------------------------------------------------------------------------------------------------------
   function reproduce() {
-    const run = data.run || {};
+    const run = data.run || {}, of = data.has_job ? {} : data.compare || {};
+    const seeds = of.seeds ? of.seeds.join(', ') : null;
     const facts = [
-      ['Seed', has(data.seed) ? data.seed : run.seed], ['Version', run.version || data.version], [run.cpu ? 'CPU' : 'CPU of this report', run.cpu || data.cpu], ['Instruction set', data.isa],
+      ['Seed', has(data.seed) ? data.seed : has(run.seed) ? run.seed : seeds], ['Version', run.version || of.version || data.version],
+      [run.cpu || of.cpu ? 'CPU' : 'CPU of this report', run.cpu || of.cpu || data.cpu], ['Instruction set', data.isa],
       ['Threads', run.threads], ['Total time', has(run.seconds) ? duration(run.seconds) : null], ['Search time', has(run.search_seconds) ? duration(run.search_seconds) : null],
       ['Peak memory', has(run.peak_mib) ? `${Math.round(run.peak_mib)} MiB` : null], ['model.bst', has(data.model_bytes) ? bytes(data.model_bytes) : null],
     ].filter(([, value]) => has(value));
-    const copy = h('button', { type: 'button', onclick: () => {
-      const done = () => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
-      if (navigator.clipboard) navigator.clipboard.writeText(data.command).then(done, () => {});
-    } }, 'Copy');
-    return section('Run it again', 'reproduce', null, data.command && h('div', { class: 'command' }, h('pre', {}, data.command), copy),
+    // A job's folder tells the job's command; a folder of compare that of the comparison.
+    const text = data.command || (!data.has_job && data.compare ? data.compare.command : null);
+    return section('Run it again', 'reproduce', null, text && command(text),
       h('dl', { class: 'facts' }, facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, String(value))))));
   }
 
   // ---- the page ---------------------------------------------------------------------------------------------------------------------------------
   const what = [data.method, data.policy, data.data, has(data.seed) ? `seed ${data.seed}` : null].filter(Boolean).join(' · ');
   const state = !data.has_job ? 'Comparison of methods' : data.run ? what : `${what}${what ? ' · ' : ''}not finished: figures so far`;
-  const sections = [summary(), targets(), pareto(), layers(), training(), comparison(), reproduce()].filter(Boolean);
+  const sections = [summary(), targets(), widths(), pareto(), layers(), training(), comparison(), reproduce()].filter(Boolean);
   document.title = `${data.title} – bitstrata report`;
   setTheme(asked === 'dark' || asked === 'light' ? asked : systemTheme(), false);
   document.getElementById('report').replaceChildren(
