@@ -298,8 +298,11 @@ class Lowering {
     } else {
       const float input_scale = choices_.form_of_edge(head, EdgeRole::kLayerInput, head.inputs[0])->scale;
       layer.weights = program::CodeWeights{quantized->bits, quantized->grid, quant::pack_codes(quantized->codes, quantized->bits)};
-      for (size_t o = 0; o < gain.size(); ++o) gain[o] *= static_cast<double>(quantized->scale[o]) * input_scale;
-      layer.mul = rounded(gain);
+      // The product of two float32: an exported file has a scale for the weights and one for the input.
+      for (size_t o = 0; o < gain.size(); ++o) {
+        const auto weight_scale = static_cast<float>(gain[o] * static_cast<double>(quantized->scale[o]));
+        layer.mul.push_back(weight_scale * input_scale);
+      }
     }
     layer.add = rounded(shift);
     return folded;
@@ -343,6 +346,7 @@ class Lowering {
     else if (const auto* mean = std::get_if<program::ReduceMean>(&n.kind)) op.kind = *mean;
     else if (const auto* softmax = std::get_if<program::Softmax>(&n.kind)) op.kind = *softmax;
     else if (const auto* product = std::get_if<program::MatMul>(&n.kind)) op.kind = *product;
+    else if (const auto* lookup = std::get_if<program::Lookup>(&n.kind)) op.kind = *lookup;
     else {
       op.kind = program::Elementwise{};
       append_step(n, 0, op.steps);

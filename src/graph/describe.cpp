@@ -75,6 +75,7 @@ std::string describe_parameters(const Kind& kind) {
           [](const Quantize& k) {
             return fmt::format("bits {} zero {} scale {}", k.code.bits, k.code.zero, k.code.scale);
           },
+          [](const program::Lookup& k) { return fmt::format("table {}", k.table.size()); },
       },
       kind);
 }

@@ -167,6 +167,7 @@ std::string kind_name(const Kind& kind) {
                         [](const program::Reshape&) { return "reshape"; },
                         [](const program::Gather&) { return "gather"; },
                         [](const Quantize&) { return "quantize"; },
+                        [](const program::Lookup&) { return "lookup"; },
                     },
                     kind);
 }

@@ -72,7 +72,7 @@ struct Quantize {
 using Kind = std::variant<Conv, Linear, BatchNorm, Affine, Activation, Binary, program::AveragePool,
                           program::ReduceMean, program::Softmax, program::MatMul, program::MaxPool,
                           program::Concat, program::Slice, program::Pad, program::Transpose, program::Reshape,
-                          program::Gather, Quantize>;
+                          program::Gather, Quantize, program::Lookup>;
 
 /// An activation, or a constant when `data` is not empty (float32, row-major over dims).
 struct Value {
@@ -106,7 +106,8 @@ std::string kind_name(const Kind& kind);
 /// True for nodes that only move elements (max pool counts: it commutes with monotone rounding).
 bool is_data_movement(const Kind& kind) noexcept;
 
-/// True when the network was quantized elsewhere: it has Quantize nodes or layers with integers.
+/// True when the network was quantized elsewhere: it has Quantize nodes, tables of codes (Lookup) or layers
+/// with integers.
 bool has_quantizers(const Graph& graph) noexcept;
 
 /// The code type that all elements of `node`'s output are values of, from those of its inputs: the type of a

@@ -29,7 +29,8 @@ bool has_integers(const Kind& kind) noexcept {
 
 bool has_quantizers(const Graph& graph) noexcept {
   return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return std::holds_alternative<Quantize>(node.kind) || has_integers(node.kind);
+    return std::holds_alternative<Quantize>(node.kind) ||
+           std::holds_alternative<program::Lookup>(node.kind) || has_integers(node.kind);
   });
 }
 

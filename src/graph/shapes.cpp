@@ -188,6 +188,7 @@ class Inference {
   }
 
   Dims operator()(const Quantize&) const { return dims(0); }
+  Dims operator()(const program::Lookup&) const { return dims(0); }
 
   template <typename... Args>
   [[noreturn]] void bad(fmt::format_string<Args...> pattern, Args&&... args) const {

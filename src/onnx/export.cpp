@@ -83,14 +83,16 @@ class Exporter {
                      writer_.add("MatMul", {site.x, names_[node.inputs[1]]}, site.y, node.name);
                    },
                    [&](const program::Concat& k) { write(site, node, k); },
-                   [&](const graph::Quantize&) {
-                     fail(ErrorCode::kUnsupported,
-                          "ONNX export: node '{}' is a quantizer, supported are float networks",
-                          printable(node.name));
-                   },
+                   [&](const graph::Quantize&) { refuse_quantizer(node); },
+                   [&](const program::Lookup&) { refuse_quantizer(node); },
                    [&](const auto& k) { writer_.write(site, k); },
                },
                node.kind);
+  }
+
+  [[noreturn]] static void refuse_quantizer(const graph::Node& node) {
+    fail(ErrorCode::kUnsupported, "ONNX export: node '{}' is a quantizer, supported are float networks",
+         printable(node.name));
   }
 
   void write(const Site& site, const graph::Conv& k) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <type_traits>
@@ -34,6 +35,16 @@ std::vector<T> transposed(const std::vector<T>& rows, int64_t out, int64_t in) {
       columns[static_cast<size_t>(i * out + o)] = rows[static_cast<size_t>(o * in + i)];
   }
   return columns;
+}
+
+/// The scale whose product with `input_scale` is `mul`, as compiled multipliers are; for others the nearest.
+float weight_scale(float mul, float input_scale) {
+  const auto nearest = static_cast<float>(static_cast<double>(mul) / input_scale);
+  for (float towards : {0.0f, std::numeric_limits<float>::infinity()}) {
+    const float neighbour = std::nextafter(nearest, towards);
+    if (nearest * input_scale != mul && neighbour * input_scale == mul) return neighbour;
+  }
+  return nearest;
 }
 
 class ProgramWriter {
@@ -204,7 +215,7 @@ class ProgramWriter {
     const int lowest = weights.grid.at(0), highest = weights.grid.at((1 << weights.bits) - 1);
     std::vector<float> gain(mul.size(), 1.0f);
     for (size_t c = 0; c < mul.size(); ++c) {
-      const auto scale = static_cast<float>(std::fabs(mul[c]) / input_scale);
+      const float scale = weight_scale(std::fabs(mul[c]), tensor(op_->inputs[0]).code->scale);
       weights.scale.push_back(std::isnormal(scale) ? scale : 1.0f);
       if (!std::isnormal(scale)) {
         gain[c] = static_cast<float>(mul[c] / input_scale);

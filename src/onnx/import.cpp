@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "onnx/fold.h"
 #include "onnx/ops.h"
 #include "onnx/proto.h"
+#include "onnx/rewrite.h"
 
 namespace bitstrata::onnx {
 
@@ -44,13 +46,14 @@ class Importer {
       : model_(model),
         file_(std::move(file)),
         options_(options),
-        builder_(file_, std::move(folder), kFreeElems + 4 * size_bytes) {}
+        builder_(file_, std::move(folder), kFreeElems + 4 * size_bytes),
+        nodes_(model.graph()) {}
 
   graph::Graph operator()() {
     check_model();
     read_initialisers();
     read_input();
-    for (int i : needed_nodes()) import_node(model_.graph().node(i));
+    for (const pb::NodeProto* node : needed_nodes()) import_node(*node);
     read_outputs();
     read_metadata();
     name_values();
@@ -149,18 +152,17 @@ class Importer {
   }
 
   /// Nodes that some output depends on, in the file's order: what nobody reads may be of any kind.
-  std::vector<int> needed_nodes() const {
+  std::vector<const pb::NodeProto*> needed_nodes() const {
     std::set<std::string> wanted;
     for (const auto& output : model_.graph().output()) wanted.insert(output.name());
-    std::vector<int> needed;
-    for (int i = model_.graph().node_size() - 1; i >= 0; --i) {
-      const auto& node = model_.graph().node(i);
-      const auto& outputs = node.output();
+    std::vector<const pb::NodeProto*> needed;
+    for (const pb::NodeProto* node : nodes_.nodes() | std::views::reverse) {
+      const auto& outputs = node->output();
       if (std::none_of(outputs.begin(), outputs.end(),
                        [&](const auto& name) { return wanted.contains(name); }))
         continue;
-      wanted.insert(node.input().begin(), node.input().end());
-      needed.push_back(i);
+      wanted.insert(node->input().begin(), node->input().end());
+      needed.push_back(node);
     }
     std::reverse(needed.begin(), needed.end());
     return needed;
@@ -250,6 +252,7 @@ class Importer {
   std::string file_;
   const Options& options_;
   Builder builder_;
+  NodeList nodes_;
   int64_t opset_ = 0;
 };
 

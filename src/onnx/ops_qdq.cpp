@@ -3,9 +3,10 @@
 #include <utility>
 
 #include "onnx/fold.h"
-#include "onnx/shape_arguments.h"
 #include "onnx/ops.h"
 #include "onnx/quantize.h"
+#include "onnx/rewrite.h"
+#include "onnx/shape_arguments.h"
 
 namespace bitstrata::onnx {
 
@@ -165,6 +166,27 @@ void dequantize_linear(Builder& b, const NodeView& n) {
   b.bind(n, 0, quantize_activation(b, n, q.source, q.scale, {q.low - q.zero_point, q.high - q.zero_point}));
 }
 
+/// A table of codes, as rewrite.h has it. Of entries for codes that a clip rules out only the last is needed.
+void table_lookup(Builder& b, const NodeView& n) {
+  const ValueId x = b.activation(n, 0);
+  const std::vector<float> table = b.float_vector(n, 1);
+  const float scale = b.scalar(n, 2), lowest = b.scalar(n, 3);
+  const auto& code = b.code_of(x);
+  if (!code) n.unsupported("of '{}', supported are the values of a quantizer", printable(n.input_name(0)));
+  if (code->scale != scale)
+    n.unsupported("of codes of scale {}, supported is that of its input, {}", scale, code->scale);
+  if (table.empty() || !(lowest <= static_cast<float>(code->zero)) ||
+      !(static_cast<float>(code->zero) - lowest < static_cast<float>(table.size()))) {
+    n.bad("table of {} entries from code {}, but its input has codes from {}", table.size(), lowest,
+          code->zero);
+  }
+  const auto first = static_cast<size_t>(static_cast<float>(code->zero) - lowest);
+  program::Lookup lookup;
+  for (size_t v = 0; v < static_cast<size_t>(code->levels()); ++v)
+    lookup.table.push_back(table[std::min(first + v, table.size() - 1)]);
+  b.bind(n, 0, b.emit(n, std::move(lookup), {x}));
+}
+
 }  // namespace
 
 void clip_integers(Builder& b, const NodeView& n) {
@@ -188,6 +210,7 @@ void clip_integers(Builder& b, const NodeView& n) {
 void add_qdq_ops(Handlers& handlers) {
   handlers["QuantizeLinear"] = quantize_linear;
   handlers["DequantizeLinear"] = dequantize_linear;
+  handlers[kTableOp] = table_lookup;
 }
 
 }  // namespace bitstrata::onnx

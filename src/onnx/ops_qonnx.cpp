@@ -7,6 +7,7 @@
 
 #include "onnx/ops.h"
 #include "onnx/quantize.h"
+#include "onnx/rewrite.h"
 
 namespace bitstrata::onnx {
 
@@ -206,6 +207,7 @@ constexpr std::pair<std::string_view, Handler> kOperators[] = {
 bool is_known_domain(std::string_view domain, std::string_view op) {
   const bool is_qonnx = std::ranges::any_of(kOperators, [&](const auto& entry) { return entry.first == op; });
   if (is_qonnx) return std::ranges::find(kQonnxDomains, domain) != std::end(kQonnxDomains);
+  if (op == kTableOp) return domain == kTableDomain;
   // ONNX Runtime's own domain had these types first.
   const bool is_qdq = op == "QuantizeLinear" || op == "DequantizeLinear";
   return domain.empty() || domain == "ai.onnx" || (is_qdq && domain == "com.microsoft");

