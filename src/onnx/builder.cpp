@@ -41,8 +41,8 @@ ValueId Builder::activation(const NodeView& node, size_t input) {
                      printable(node.input_name(input)));
   if (o.integers) {
     node.unsupported(
-        "input {} ('{}') holds the integers of a QuantizeLinear, supported on those are Clip and "
-        "DequantizeLinear",
+        "input {} ('{}') holds the integers of a QuantizeLinear, supported on those are Clip, data movement, "
+        "QLinear operators and DequantizeLinear",
         input, printable(node.input_name(input)));
   }
   return o.value;

@@ -23,6 +23,7 @@ struct StoredIntegers {
   float scale = 1;
   int64_t zero_point = 0;
   int64_t low = 0, high = 0;  ///< what it is clamped to; low <= high
+  int element_type = 0;       ///< of the integers
 };
 
 /// What a name of the file stands for: a constant, or an activation of the graph being built.

@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "graph/shapes.h"
 #include "onnx/fold.h"
+#include "onnx/operator_form.h"
 #include "onnx/ops.h"
 #include "onnx/proto.h"
 #include "onnx/rewrite.h"
@@ -36,6 +37,13 @@ const Handlers& handlers() {
     return h;
   }();
   return table;
+}
+
+/// Operators whose scales are no constants.
+bool is_dynamic(std::string_view op) {
+  constexpr std::string_view kDynamic[] = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger",
+                                           "ConvInteger", "MatMulIntegerToFloat"};
+  return std::ranges::find(kDynamic, op) != std::end(kDynamic);
 }
 
 /// Reads one parsed model.
@@ -170,12 +178,20 @@ class Importer {
 
   void import_node(const pb::NodeProto& proto) {
     const NodeView node(proto, static_cast<int>(opset_), file_);
+    if (node.num_outputs() == 0 || node.output_name(0).empty()) node.bad("has no output");
+    if (const auto several = between_quantizers(builder_, node, proto); !several.empty()) {
+      for (const pb::NodeProto& each : several) import_node(each);
+      return;
+    }
+    if (is_dynamic(node.op()))
+      node.unsupported(
+          "takes its scale from each input as it runs, supported are constant scales: quantize "
+          "statically, with calibration");
     const bool known = is_known_domain(proto.domain(), node.op());
     const auto handler = handlers().find(node.op());
     if (!known || (handler == handlers().end() && !is_foldable(node.op())))
       node.unsupported("operator{} is not supported; supported are: {}",
                        known ? "" : fmt::format(" of domain '{}'", printable(proto.domain())), supported());
-    if (node.num_outputs() == 0 || node.output_name(0).empty()) node.bad("has no output");
     const bool shape = node.op() == "Shape" || node.op() == "Size";
     if (shape || (all_constant(node) && is_foldable(node.op()))) {
       Tensor folded = fold_constants(builder_, node);
@@ -198,6 +214,8 @@ class Importer {
   static std::string supported() {
     std::set<std::string_view> names;
     for (const auto& [name, handler] : handlers()) names.insert(name);
+    names.erase(kTableOp);
+    for (std::string_view name : integer_operators()) names.insert(name);
     return fmt::format("{}", fmt::join(names, ", "));
   }
 

@@ -20,8 +20,8 @@ struct Options {
 
 /// Reads an ONNX file (opsets 7 to 25, external data beside it) into a normalised Graph: constants folded,
 /// identities and dropout gone, Split as Slices, Gemm and constant MatMul as Linear, constant per-channel
-/// Add/Sub/Mul/Div as Affine, BatchNormalization kept. QuantizeLinear and DequantizeLinear, and QONNX's
-/// Quant, IntQuant and BipolarQuant, become Quantize nodes and integers of layers (docs/import.md). Errors,
+/// Add/Sub/Mul/Div as Affine, BatchNormalization kept. QuantizeLinear and DequantizeLinear, QLinearConv and
+/// other operators on integers, and QONNX's Quant, IntQuant and BipolarQuant, become Quantize nodes and integers of layers (docs/import.md). Errors,
 /// one line naming node and operator: kUnsupported (operator, attribute, type, opset, with what is
 /// supported), kCorruptFile (protobuf, truncated or out-of-range external data), kBadInput (shapes that
 /// contradict each other), kIo.

@@ -127,7 +127,7 @@ void quantize_linear(Builder& b, const NodeView& n) {
     n.bad("zero point {}, expected {} to {}", p.zero_point[0], range.low, range.high);
   Operand stored;
   stored.integers = std::make_shared<const StoredIntegers>(
-      StoredIntegers{b.activation(n, 0), p.scale[0], p.zero_point[0], range.low, range.high});
+      StoredIntegers{b.activation(n, 0), p.scale[0], p.zero_point[0], range.low, range.high, type});
   b.bind(n, 0, stored);
 }
 
