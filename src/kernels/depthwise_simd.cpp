@@ -10,6 +10,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/highway_target.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace bitstrata::kernels {
 namespace HWY_NAMESPACE {
@@ -62,19 +64,7 @@ HWY_AFTER_NAMESPACE();
 namespace bitstrata::kernels {
 
 DepthwiseTarget depthwise_target(Isa isa) {
-  const auto get = [](int64_t needs, DepthwiseTarget (*target)()) {
-    return target != nullptr && (hwy::SupportedTargets() & needs) != 0 ? target() : DepthwiseTarget{};
-  };
-  switch (isa) {
-    case Isa::kNeon:
-      return get(HWY_NEON, HWY_CHOOSE_NEON(depthwise::target));
-    case Isa::kAvx2:
-      return get(HWY_AVX2, HWY_CHOOSE_AVX2(depthwise::target));
-    case Isa::kAvx512:
-      return get(HWY_AVX3, HWY_CHOOSE_AVX3(depthwise::target));
-    default:
-      return {};
-  }
+  return KERNEL_TARGET(DepthwiseTarget, isa, depthwise::target);
 }
 
 }  // namespace bitstrata::kernels

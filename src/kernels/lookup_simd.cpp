@@ -12,6 +12,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/highway_target.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace bitstrata::kernels {
 namespace HWY_NAMESPACE {
@@ -321,21 +323,7 @@ HWY_AFTER_NAMESPACE();
 namespace bitstrata::kernels {
 
 LookupTarget lookup_target(Isa isa) {
-  struct Candidate {
-    Isa isa;
-    int64_t needs;
-    LookupTarget (*get)();
-  };
-  static const Candidate candidates[] = {
-      {Isa::kNeon, HWY_NEON, HWY_CHOOSE_NEON(target)},
-      {Isa::kAvx2, HWY_AVX2, HWY_CHOOSE_AVX2(target)},
-      {Isa::kAvx512, HWY_AVX3, HWY_CHOOSE_AVX3(target)},
-  };
-  for (const Candidate& candidate : candidates) {
-    if (candidate.isa != isa || candidate.get == nullptr) continue;
-    if ((hwy::SupportedTargets() & candidate.needs) != 0) return candidate.get();
-  }
-  return {};
+  return KERNEL_TARGET(LookupTarget, isa, target);
 }
 
 }  // namespace bitstrata::kernels

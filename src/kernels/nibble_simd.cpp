@@ -12,6 +12,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/highway_target.h"
 #include "kernels/narrow_products-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -153,22 +154,7 @@ HWY_AFTER_NAMESPACE();
 namespace bitstrata::kernels {
 
 NibbleTarget nibble_target(Isa isa) {
-  struct Candidate {
-    Isa isa;
-    int64_t needs;
-    NibbleTarget (*get)();
-  };
-  static const Candidate candidates[] = {
-      {Isa::kNeon, HWY_NEON, HWY_CHOOSE_NEON(target)},
-      {Isa::kAvx2, HWY_AVX2, HWY_CHOOSE_AVX2(target)},
-      {Isa::kAvx512, HWY_AVX3, HWY_CHOOSE_AVX3(target)},
-      {Isa::kVnni, HWY_AVX3_DL, HWY_CHOOSE_AVX3_DL(target)},
-  };
-  for (const Candidate& candidate : candidates) {
-    if (candidate.isa != isa || candidate.get == nullptr) continue;
-    if ((hwy::SupportedTargets() & candidate.needs) != 0) return candidate.get();
-  }
-  return {};
+  return KERNEL_TARGET(NibbleTarget, isa, target);
 }
 
 }  // namespace bitstrata::kernels

@@ -13,6 +13,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/highway_target.h"
 #include "kernels/narrow_products-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -378,24 +379,9 @@ HWY_AFTER_NAMESPACE();
 namespace bitstrata::kernels {
 
 WinogradTarget winograd_target(Isa isa) {
-  struct Candidate {
-    Isa isa;
-    int64_t needs;
-    WinogradTarget (*get)();
-  };
-  static const Candidate candidates[] = {
-      {Isa::kAvx2, HWY_AVX2, HWY_CHOOSE_AVX2(target)},
-      {Isa::kAvx512, HWY_AVX3, HWY_CHOOSE_AVX3(target)},
-      {Isa::kVnni, HWY_AVX3_DL, HWY_CHOOSE_AVX3_DL(target)},
-  };
-  for (const Candidate& candidate : candidates) {
-    if (candidate.isa != isa || candidate.get == nullptr) continue;
-    if ((hwy::SupportedTargets() & candidate.needs) == 0) continue;
-    WinogradTarget target = candidate.get();
-    target.sum = narrow_target(isa).sum;
-    return target;
-  }
-  return {};
+  WinogradTarget chosen = KERNEL_TARGET(WinogradTarget, isa, target);
+  chosen.sum = narrow_target(isa).sum;
+  return chosen;
 }
 
 }  // namespace bitstrata::kernels

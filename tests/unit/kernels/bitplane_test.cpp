@@ -5,44 +5,19 @@
 #include <algorithm>
 #include <array>
 
-#include "tests/unit/kernels/support.h"
+#include "tests/unit/kernels/kernel_test.h"
 
 namespace bitstrata::kernels::test {
 namespace {
 
 using program::Window;
 
-Window square(int kernel, int stride, int pad, int dilation = 1) {
-  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
-}
-
-class EveryBitplaneKernel : public testing::TestWithParam<const char*> {
+class EveryBitplaneKernel : public KernelTest {
  protected:
-  void SetUp() override {
-    for (const KernelEntry& entry : conv_kernels()) {
-      if (entry.name == GetParam()) entry_ = &entry;
-    }
-    ASSERT_NE(entry_, nullptr);
-    const auto& isas = available_isas();
-    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
-      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
-    }
-    const std::string reason =
-        entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 2, 2), entry_->isa);
-    if (!reason.empty()) GTEST_SKIP() << reason;
-  }
-
+  void check(const ConvProblem& p) { EXPECT_TRUE(check_random(p)); }
   void check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src) {
-    validate(p);
-    ASSERT_EQ(entry_->refuses(p, entry_->isa), "");
-    const auto expected = run_guarded(*conv_kernels().back().make(p, weights, Isa::kScalar), p, src, 1, 1);
-    EXPECT_TRUE(run_guarded(*entry_->make(p, weights, entry_->isa), p, src, 1, 1) == expected) << describe(p);
+    EXPECT_TRUE(KernelTest::check(p, weights, src));
   }
-  void check(const ConvProblem& p) {
-    check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, 1), p.a_bits, 2));
-  }
-
-  const KernelEntry* entry_ = nullptr;
 };
 
 // From 1 to 41 words in a row, and 72 to 288 in a window: more than byte counters hold.
@@ -109,16 +84,11 @@ TEST_P(EveryBitplaneKernel, ResultsThatCannotBeDoubled) {
   }
 }
 
-std::vector<const char*> names() {
-  std::vector<const char*> all;
-  for (const KernelEntry& entry : conv_kernels()) {
-    if (entry.family == Family::kBitplane) all.push_back(entry.name.c_str());
-  }
-  return all;
-}
-
-INSTANTIATE_TEST_SUITE_P(Conv, EveryBitplaneKernel, testing::ValuesIn(names()),
-                         [](const auto& name) { return std::string(name.param); });
+INSTANTIATE_TEST_SUITE_P(Conv, EveryBitplaneKernel,
+                         testing::ValuesIn(kernel_names([](const KernelEntry& entry) {
+                           return entry.family == Family::kBitplane;
+                         })),
+                         test_name);
 
 }  // namespace
 }  // namespace bitstrata::kernels::test

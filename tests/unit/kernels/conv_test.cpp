@@ -11,82 +11,21 @@
 #include "core/error.h"
 #include "kernels/bitplane.h"
 #include "kernels/onednn_cap.h"
-#include "tests/unit/kernels/support.h"
+#include "tests/unit/kernels/kernel_test.h"
 
 namespace bitstrata::kernels::test {
 namespace {
 
 using program::Window;
 
-Window square(int kernel, int stride, int pad, int dilation = 1) {
-  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
-}
-
-class EveryKernel : public testing::TestWithParam<const char*> {
+class EveryKernel : public KernelTest {
  protected:
-  void SetUp() override {
-    for (const KernelEntry& entry : conv_kernels()) {
-      if (entry.name == GetParam()) entry_ = &entry;
-    }
-    ASSERT_NE(entry_, nullptr);
-    const auto& isas = available_isas();
-    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
-      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
-    }
-    try {
-      cap_ = resolve_isa("");
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-    const int groups = entry_->family == Family::kDirect ? 16 : 1;
-    const std::string reason =
-        entry_->refuses(make_problem(16, 8, 8, 16, square(3, 1, 1), groups, 2, 2), cap_);
-    if (!reason.empty()) GTEST_SKIP() << reason;
-  }
-
-  /// Compares with the reference; false when the kernel refuses the problem.
-  bool check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src,
-             int n = 1, int threads = 1) {
-    validate(p);
-    const std::string reason = entry_->refuses(p, cap_);
-    if (!reason.empty()) return false;
-    const auto kernel = entry_->make(p, weights, cap_);
-    const auto reference = conv_kernels().back().make(p, weights, Isa::kScalar);
-    const auto expected = run_guarded(*reference, p, src, n, 1);
-    const auto actual = run_guarded(*kernel, p, src, n, threads);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      if (expected[i] != actual[i]) {
-        ADD_FAILURE() << entry_->name << " (" << kernel->implementation() << ") element " << i << ": "
-                      << actual[i] << ", expected " << expected[i] << "\n"
-                      << describe(p) << " n " << n << " threads " << threads;
-        break;
-      }
-    }
-    return true;
-  }
-
-  bool check_random(const ConvProblem& p, int n = 1, int threads = 1) {
-    return check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, n), p.a_bits, 2), n,
-                 threads);
-  }
-
-  bool is_narrow() const { return entry_->name.starts_with("conv_u8s8_narrow"); }
-  bool is_winograd() const { return entry_->name.starts_with("conv_u8s8_winograd"); }
-  /// The most bits that the family takes.
-  bool takes_few_bits() const {
-    return entry_->family == Family::kLookup || entry_->name == "conv_u8s8_winograd__vnni";
-  }
-  int max_w() const { return takes_few_bits() ? 4 : 8; }
-  int max_a() const { return takes_few_bits() ? 6 : 8; }
   /// Whether the family takes these windows and groups.
   bool takes(const ConvProblem& p) const {
     const Window& w = p.window;
     return !is_winograd() || (w.kernel_h == 3 && w.kernel_w == 3 && w.stride_h == 1 && w.stride_w == 1 &&
                               w.dilation_h == 1 && w.dilation_w == 1 && p.groups == 1);
   }
-
-  const KernelEntry* entry_ = nullptr;
-  Isa cap_ = Isa::kScalar;
 };
 
 // Codes that a kernel writes itself are those of the written order of operations, at rounding ties too.
@@ -372,72 +311,6 @@ TEST_P(EveryKernel, PartsOfTiles) {
   }
 }
 
-// Tiles of 2x2 outputs that reach over the image, chunks of tiles that end within a row of them, and parts of
-// vectors, in bytes (4 bits) and in 16 bits.
-TEST_P(EveryKernel, PartsOfWinogradTiles) {
-  if (!is_winograd()) GTEST_SKIP() << "tiles of the Winograd kernels";
-  for (auto [ih, iw] : {std::array{1, 1}, {1, 6}, {2, 2}, {3, 5}, {5, 4}, {9, 13}, {17, 17}, {6, 130}}) {
-    for (int ic : {1, 3, 6, 33}) {
-      for (int oc : {1, 16, 33, 65}) {
-        for (Grid grid : {Grid::kOdd, Grid::kTwosComplement}) {
-          ConvProblem p = make_problem(ic, ih, iw, oc, square(3, 1, 1), 1, max_w(), max_a(), grid, -5);
-          p.max_threads = 2;
-          EXPECT_TRUE(check_random(p, 2, 2));
-          p.w_bits = p.a_bits = 4;
-          p.grid = grid_of(grid, 4);
-          EXPECT_TRUE(check_random(p, 1, 1));
-        }
-      }
-    }
-  }
-}
-
-// Four times the sums have to fit 32 bits: the most channels for which they do, at both extremes.
-TEST_P(EveryKernel, WinogradTakesSumsBelowAQuarterOfTheRange) {
-  if (!is_winograd()) GTEST_SKIP() << "a property of the Winograd kernels";
-  const int w = max_w(), a = max_a(), top = (1 << w) - 1, max_value = (1 << a) - 1;
-  const int most = ((1 << 29) - 1) / (9 * (1 << (w - 1)) * max_value);
-  if (most > 3000) GTEST_SKIP() << "sums of its operands are small";
-  for (int weight : {0, top}) {
-    const auto problem = [&](int ic) {
-      return make_problem(ic, 3, 3, 5, square(3, 1, 1), 1, w, a, Grid::kTwosComplement);
-    };
-    const auto all = [&](const ConvProblem& p) {
-      return check(p, std::vector<uint8_t>(weight_count(p), static_cast<uint8_t>(weight)),
-                   std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>(max_value)));
-    };
-    EXPECT_TRUE(all(problem(most)));
-    EXPECT_FALSE(all(problem(most + 1)));
-  }
-}
-
-// Transformed operands at their extremes in every position of the tile: windows and weights whose signs
-// follow those of the transforms, of as many channels as fill a 16-bit sum and one more.
-TEST_P(EveryKernel, WinogradSumsReachTheirBounds) {
-  if (!is_winograd()) GTEST_SKIP() << "a property of the Winograd kernels";
-  for (int w : {1, 2, 3, 4, max_w()}) {
-    for (int a : {1, 2, 4, 6, max_a()}) {
-      for (int signs = 0; signs < 16; ++signs) {
-        const int room = 32767 / (2 * 9 * (1 << (w - 1)) * 4 * ((1 << a) - 1));
-        const int ic = std::clamp(4 * (room + 1), 4, 64);
-        const ConvProblem p = make_problem(ic, 4, 4, 3, square(3, 1, 0), 1, w, a, Grid::kTwosComplement);
-        std::vector<uint8_t> weights(weight_count(p)), src(src_count(p, 1));
-        const auto bit = [&](int at, int y, int x) {
-          return ((at & 1) * y + (at >> 1 & 1) * x + (at >> 2 & 1)) % 2 == 0;
-        };
-        for (size_t i = 0; i < weights.size(); ++i) {
-          weights[i] = bit(signs, i % 9 / 3, i % 3) ? 0 : static_cast<uint8_t>((1 << w) - 1);
-        }
-        for (size_t i = 0; i < src.size(); ++i) {
-          const int pixel = static_cast<int>(i) / ic, y = pixel / 4, x = pixel % 4;
-          src[i] = bit(signs >> 1, y > 1 ? 1 : 0, x > 1 ? 1 : 0) ? static_cast<uint8_t>((1 << a) - 1) : 0;
-        }
-        EXPECT_TRUE(check(p, weights, src));
-      }
-    }
-  }
-}
-
 int threads_of_this_process() {
   int count = 0;
   for ([[maybe_unused]] const auto& task : std::filesystem::directory_iterator("/proc/self/task")) ++count;
@@ -514,20 +387,20 @@ TEST_P(EveryDepthwiseKernel, ShapesBitsGridsAndThreads) {
       << kernel->implementation();
 }
 
-std::vector<const char*> names(bool depthwise) {
-  std::vector<const char*> all;
-  for (const KernelEntry& entry : conv_kernels()) {
-    if (entry.family != Family::kReference && !is_linear(entry) &&
-        (depthwise || entry.family != Family::kDirect))
-      all.push_back(entry.name.c_str());
-  }
-  return all;
+bool is_reference(const KernelEntry& entry) {
+  return entry.family == Family::kReference;
 }
 
-INSTANTIATE_TEST_SUITE_P(Conv, EveryKernel, testing::ValuesIn(names(false)),
-                         [](const auto& name) { return std::string(name.param); });
-INSTANTIATE_TEST_SUITE_P(Conv, EveryDepthwiseKernel, testing::ValuesIn(names(true)),
-                         [](const auto& name) { return std::string(name.param); });
+INSTANTIATE_TEST_SUITE_P(Conv, EveryKernel, testing::ValuesIn(kernel_names([](const KernelEntry& entry) {
+                           return !is_reference(entry) && !is_linear(entry) &&
+                                  entry.family != Family::kDirect;
+                         })),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Conv, EveryDepthwiseKernel,
+                         testing::ValuesIn(kernel_names([](const KernelEntry& entry) {
+                           return !is_reference(entry) && !is_linear(entry);
+                         })),
+                         test_name);
 
 }  // namespace
 }  // namespace bitstrata::kernels::test

@@ -7,45 +7,24 @@
 #include <filesystem>
 #include <thread>
 
-#include "tests/unit/kernels/support.h"
+#include "tests/unit/kernels/kernel_test.h"
 
 namespace bitstrata::kernels::test {
 namespace {
 
 const program::Window kDense{};
 
-class NibbleKernel : public testing::TestWithParam<const char*> {
+class NibbleKernel : public KernelTest {
  protected:
-  void SetUp() override {
-    for (const KernelEntry& entry : conv_kernels()) {
-      if (entry.name == GetParam()) entry_ = &entry;
-    }
-    ASSERT_NE(entry_, nullptr);
-    const auto& isas = available_isas();
-    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
-      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
-    }
-    const std::string reason = refusal(make_problem(16, 1, 1, 16, kDense, 1, 4, 8));
-    if (!reason.empty()) GTEST_SKIP() << reason;
-  }
-
-  std::string refusal(const ConvProblem& p) const { return entry_->refuses(p, entry_->isa); }
-
+  ConvProblem usual_problem() const override { return make_problem(16, 1, 1, 16, kDense, 1, 4, 8); }
+  std::string refusal(const ConvProblem& p) const { return entry_->refuses(p, cap_); }
   void check(const ConvProblem& p, const std::vector<uint8_t>& weights, const std::vector<uint8_t>& src,
              int n = 1, int threads = 1) {
-    validate(p);
-    ASSERT_EQ(refusal(p), "");
-    const auto reference = conv_kernels().back().make(p, weights, Isa::kScalar);
-    ASSERT_EQ(run_guarded(*entry_->make(p, weights, entry_->isa), p, src, n, threads),
-              run_guarded(*reference, p, src, n, 1))
-        << describe(p) << " n " << n << " threads " << threads;
+    EXPECT_TRUE(KernelTest::check(p, weights, src, n, threads));
   }
   void check_random(const ConvProblem& p, int n = 1, int threads = 1) {
-    check(p, random_codes(weight_count(p), p.w_bits, 1), random_codes(src_count(p, n), p.a_bits, 2), n,
-          threads);
+    EXPECT_TRUE(KernelTest::check_random(p, n, threads));
   }
-
-  const KernelEntry* entry_ = nullptr;
 };
 
 TEST_P(NibbleKernel, BitsGridsAndZeroPoints) {
@@ -140,16 +119,7 @@ TEST_P(NibbleKernel, RunsConcurrently) {
   EXPECT_EQ(wrong, (std::vector<int>{0, 0}));
 }
 
-std::vector<const char*> names() {
-  std::vector<const char*> all;
-  for (const KernelEntry& entry : conv_kernels()) {
-    if (is_linear(entry)) all.push_back(entry.name.c_str());
-  }
-  return all;
-}
-
-INSTANTIATE_TEST_SUITE_P(Linear, NibbleKernel, testing::ValuesIn(names()),
-                         [](const auto& name) { return std::string(name.param); });
+INSTANTIATE_TEST_SUITE_P(Linear, NibbleKernel, testing::ValuesIn(kernel_names(is_linear)), test_name);
 
 }  // namespace
 }  // namespace bitstrata::kernels::test

@@ -6,16 +6,12 @@
 #include <atomic>
 
 #include "core/error.h"
-#include "tests/unit/kernels/support.h"
+#include "tests/unit/kernels/kernel_test.h"
 
 namespace bitstrata::kernels::test {
 namespace {
 
 using program::Window;
-
-Window square(int kernel, int stride, int pad, int dilation = 1) {
-  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
-}
 
 /// Copies what it is handed and counts how often each pixel came, and calls that broke the contract.
 struct Collector {
@@ -55,25 +51,12 @@ struct Collector {
   }
 };
 
-class EveryStream : public testing::TestWithParam<const char*> {
+class EveryStream : public KernelTest {
  protected:
   void SetUp() override {
-    for (const KernelEntry& entry : conv_kernels()) {
-      if (entry.name == GetParam()) entry_ = &entry;
-    }
-    ASSERT_NE(entry_, nullptr);
-    const auto& isas = available_isas();
-    if (std::find(isas.begin(), isas.end(), entry_->isa) == isas.end()) {
-      GTEST_SKIP() << "this machine lacks " << to_string(entry_->isa);
-    }
-    try {
-      cap_ = resolve_isa("");
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-    const ConvProblem p = make_problem(16, 8, 8, 16, square(3, 1, 1), 1, 2, 2);
-    const std::string reason = entry_->refuses(p, cap_);
-    if (!reason.empty()) GTEST_SKIP() << reason;
+    KernelTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    const ConvProblem p = usual_problem();
     if (!entry_->make(p, random_codes(weight_count(p), 2, 1), cap_)->streams()) GTEST_SKIP() << "no stream()";
   }
 
@@ -97,9 +80,6 @@ class EveryStream : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(collector.acc == expected) << describe(p) << " n " << n << " threads " << threads;
     return true;
   }
-
-  const KernelEntry* entry_ = nullptr;
-  Isa cap_ = Isa::kScalar;
 };
 
 TEST_P(EveryStream, EveryPixelOnceWithTheValuesOfRun) {
@@ -143,17 +123,11 @@ TEST_P(EveryStream, FewerBandsThanThreads) {
   EXPECT_GT(done, 0);
 }
 
-std::vector<const char*> names() {
-  std::vector<const char*> all;
-  for (const KernelEntry& entry : conv_kernels()) {
-    if (entry.family != Family::kReference && entry.family != Family::kDirect && !is_linear(entry))
-      all.push_back(entry.name.c_str());
-  }
-  return all;
-}
-
-INSTANTIATE_TEST_SUITE_P(Conv, EveryStream, testing::ValuesIn(names()),
-                         [](const auto& name) { return std::string(name.param); });
+INSTANTIATE_TEST_SUITE_P(Conv, EveryStream, testing::ValuesIn(kernel_names([](const KernelEntry& entry) {
+                           return entry.family != Family::kReference && entry.family != Family::kDirect &&
+                                  !is_linear(entry);
+                         })),
+                         test_name);
 
 }  // namespace
 }  // namespace bitstrata::kernels::test

@@ -65,6 +65,10 @@ inline bool is_linear(const KernelEntry& entry) {
   return entry.name.starts_with("linear_");
 }
 
+inline program::Window square(int kernel, int stride, int pad, int dilation = 1) {
+  return {kernel, kernel, stride, stride, dilation, dilation, pad, pad, pad, pad};
+}
+
 /// A problem with its output size filled in.
 inline ConvProblem make_problem(int ic, int ih, int iw, int oc, const program::Window& window, int groups,
                                 int w_bits, int a_bits, Grid grid = Grid::kOdd, int a_zero = 0) {
