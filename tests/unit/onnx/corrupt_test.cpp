@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "compile/lower.h"
 #include "model.h"
 
 namespace bitstrata::onnx::testing {
@@ -29,10 +30,36 @@ std::string small_model() {
   return m.bytes();
 }
 
-/// Imports; any bitstrata::Error is fine, anything else fails the test. Returns whether it succeeded.
+/// A quantized one: QuantizeLinear, operators on integers, movement of integers, a table, Quant.
+std::string quantized_model() {
+  Model m({0, 2, 4, 4});
+  m.floats("s", {0.5f}, {}).floats("ws", {0.25f, 2.0f}, {2}).floats("bits", {4}, {}).floats("zero", {0}, {});
+  m.integers("z", kUint8, {3}, {}).integers("wz", kInt8, {0, 0}, {2});
+  m.integers("w", kInt8, {-7, 3, 5, 1}, {2, 2, 1, 1}).integers("b", kInt32, {17, -5}, {2});
+  m.ints("shape", {0, 8}).ramp("table", {256}).floats("lowest", {-3}, {});
+  m.node("QuantizeLinear", {"x", "s", "z"}, {"q"});
+  m.node("MaxPool", {"q"}, {"p"}).set("kernel_shape", {2, 2}).set("strides", {2, 2});
+  m.node("QLinearConv", {"p", "s", "z", "w", "ws", "wz", "s", "z", "b"}, {"c"});
+  m.node("QLinearAdd", {"c", "s", "z", "p", "s", "z", "s", "z"}, {"a"}).domain("com.microsoft");
+  m.node("Concat", {"a", "a"}, {"t"}).set("axis", 2);
+  m.node("DequantizeLinear", {"t", "s", "z"}, {"d"});
+  m.node("Div", {"d", "s"}, {"steps"});
+  m.node("Round", {"steps"}, {"rounded"});
+  m.node("Sub", {"rounded", "lowest"}, {"code"});
+  m.node("Cast", {"code"}, {"index"}).set("to", 7);
+  m.node("Gather", {"table", "index"}, {"f"});
+  m.node("Quant", {"f", "s", "zero", "bits"}).domain("qonnx.custom_op.general").set("signed", 1);
+  return m.bytes();
+}
+
+/// Imports, and compiles networks that are quantized; any bitstrata::Error is fine, anything else fails the
+/// test. Returns whether it succeeded.
 bool import_survives(const std::string& bytes) {
   try {
-    graph::verify(import_bytes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "corrupt"));
+    const graph::Graph graph = import_bytes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
+                                            "corrupt", Options{{}, true});
+    graph::verify(graph);
+    if (graph::has_quantizers(graph)) compile::lower_quantized(graph);
     return true;
   } catch (const Error& error) {
     EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
@@ -43,22 +70,25 @@ bool import_survives(const std::string& bytes) {
 
 TEST(Corrupt, TheModelItselfImports) {
   EXPECT_TRUE(import_survives(small_model()));
+  EXPECT_TRUE(import_survives(quantized_model()));
 }
 
 TEST(Corrupt, EveryPrefixIsAnError) {
-  const std::string bytes = small_model();
-  // The opset comes last: cut before it and nothing says how to read the graph.
-  for (size_t n = 0; n < bytes.size(); ++n)
-    EXPECT_FALSE(import_survives(bytes.substr(0, n))) << n << " bytes";
+  for (const std::string& bytes : {small_model(), quantized_model()}) {
+    // The opset comes last: cut before it and nothing says how to read the graph.
+    for (size_t n = 0; n < bytes.size(); ++n)
+      EXPECT_FALSE(import_survives(bytes.substr(0, n))) << n << " bytes";
+  }
 }
 
 TEST(Corrupt, EveryFlippedByteIsSurvived) {
-  const std::string bytes = small_model();
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    for (int mask : {0x01, 0x80, 0xff, 0x55}) {
-      std::string flipped = bytes;
-      flipped[i] = static_cast<char>(flipped[i] ^ mask);
-      import_survives(flipped);
+  for (const std::string& bytes : {small_model(), quantized_model()}) {
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      for (int mask : {0x01, 0x80, 0xff, 0x55}) {
+        std::string flipped = bytes;
+        flipped[i] = static_cast<char>(flipped[i] ^ mask);
+        import_survives(flipped);
+      }
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compile/lower.h"
+#include "core/random.h"
 #include "onnx/export_qdq.h"
 #include "onnx/export_qonnx.h"
 #include "onnx/import.h"
@@ -177,6 +178,34 @@ TEST(RoundTrip, IsExactForCompressedNetworks) {
       });
     }
     ++networks;
+  }
+}
+
+/// Layers of any bits and policy next to one another, some of them float, some streams too.
+TEST(RoundTrip, IsExactForMixedPlans) {
+  using namespace compile::testing;
+  Random random(3, 0x6d69786564);
+  const auto up_to = [&](int n) { return static_cast<int>(random.below(static_cast<uint64_t>(n) + 1)); };
+  for (auto sample : {residual_net, dense_net, max_pool_net, squeeze_net, mobile_net, linear_net}) {
+    for (int round = 0; round < 3; ++round) {
+      const graph::Graph graph = sample();
+      plan::Plan plan = plan::uniform_plan(graph, 4, 4, quant::Policy::kLsq, true);
+      for (plan::LayerPlan& layer : plan.layers) {
+        layer.weight_bits = up_to(8);
+        layer.activation_bits = layer.weight_bits == 0 ? 0 : 1 + up_to(7);
+        layer.policy = quant::kAllPolicies[random.below(std::size(quant::kAllPolicies))];
+        layer.per_channel = up_to(1) == 1;
+      }
+      for (plan::StreamPlan& stream : plan.streams) stream.bits = up_to(2) == 0 ? 0 : 8;
+      const Program original = compile::lower(graph, plan, sample_quantizers(graph, plan));
+      for (const Form& form : kForms) {
+        SCOPED_TRACE(form.name);
+        const Program again = imported(original, form);
+        for_each_image(original, 2, [&](const std::vector<float>& image) {
+          EXPECT_TRUE(same_bits(run(original, image), run(again, image)));
+        });
+      }
+    }
   }
 }
 
