@@ -181,8 +181,11 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
     bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
     position_sums[kSumPosition] = 0;
     const auto products = outputs_of(position_sums);
-    for (int i = 0; i < 4; ++i)
-      shifted_[size_t{4} * chunk * kChunkBlocks * lanes_ + i * lanes + lane] = -shift_ * products[i];
+    for (int i = 0; i < 4; ++i) {
+      // Modulo 2^32, as the sums that it is added to.
+      const uint32_t shifted = -static_cast<uint32_t>(shift_) * static_cast<uint32_t>(products[i]);
+      shifted_[size_t{4} * chunk * kChunkBlocks * lanes_ + i * lanes + lane] = static_cast<int32_t>(shifted);
+    }
   }
   for (int i = 0; i < kWinogradPositions; ++i) exact_steps_[i] = exact_steps(target_, p_, largest[i]);
 }
