@@ -25,7 +25,7 @@ class DepthwiseConv final : public ConvKernel {
   std::string implementation() const override { return target_.name; }
 
   void run(const uint8_t* src, int n, int32_t* acc, void*, int threads) const noexcept override {
-    const int team = std::clamp(threads, 1, p_.max_threads);
+    [[maybe_unused]] const int team = std::clamp(threads, 1, p_.max_threads);
     const int64_t rows = int64_t{n} * p_.oh;
 #pragma omp parallel for num_threads(team) if (team > 1)
     for (int64_t i = 0; i < rows; ++i) {
