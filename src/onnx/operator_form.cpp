@@ -29,6 +29,7 @@ constexpr std::pair<std::string_view, Arrangement> kOperators[] = {
     {"QLinearAveragePool", {"AveragePool", 1, 3}},
     {"QLinearLeakyRelu", {"LeakyRelu", 1, 3}},
     {"QLinearSigmoid", {"Sigmoid", 1, 3}},
+    {"QLinearSoftmax", {"Softmax", 1, 3}},
 };
 
 constexpr std::string_view kMovement[] = {"Concat",  "DepthToSpace", "Flatten",   "Gather",   "Identity",
@@ -63,8 +64,10 @@ class Expansion {
     pb::NodeProto& made = add(arrangement.op, inputs, result);
     made.set_name(node_.name());
     for (const auto& attribute : proto_.attribute()) {
-      if (attribute.name() != "channels_last") *made.add_attribute() = attribute;
+      if (attribute.name() != "channels_last" && attribute.name() != "opset")
+        *made.add_attribute() = attribute;
     }
+    if (made.op_type() == "Softmax") softmax_axis(made);
     if (!has(arrangement.result) && std::string_view(arrangement.op) == "Gemm") {
       made.set_output(0, proto_.output(0));  // QGemm without a scale for its output yields floats
       return std::move(nodes_);
@@ -111,6 +114,22 @@ class Expansion {
   }
 
  private:
+  /// Softmax has had another axis by default, and another meaning of it, before opset 13.
+  void softmax_axis(pb::NodeProto& softmax) const {
+    constexpr int kChange = 13;
+    const int64_t own = node_.integer("opset", node_.opset());
+    if ((own < kChange) != (node_.opset() < kChange))
+      node_.unsupported("opset {} in a file of opset {}, supported is the file's", own, node_.opset());
+    if (!node_.has("axis")) set_axis(softmax, -1);
+  }
+
+  static void set_axis(pb::NodeProto& node, int64_t axis) {
+    auto& attribute = *node.add_attribute();
+    attribute.set_name("axis");
+    attribute.set_type(pb::AttributeProto::INT);
+    attribute.set_i(axis);
+  }
+
   bool has(int i) const { return i < proto_.input_size() && !proto_.input(i).empty(); }
   std::string input(int i) const { return has(i) ? proto_.input(i) : std::string(); }
   /// A name that nothing before this node has; one behind it cannot take it either.
@@ -141,11 +160,7 @@ class Expansion {
   std::string add_dequantize(const std::string& x, const std::string& scale, const std::string& zero_point,
                              int64_t axis = 0) {
     const std::string y = fresh("real");
-    pb::NodeProto& made = add("DequantizeLinear", {x, scale, zero_point}, y);
-    auto& attribute = *made.add_attribute();
-    attribute.set_name("axis");
-    attribute.set_type(pb::AttributeProto::INT);
-    attribute.set_i(axis);
+    set_axis(add("DequantizeLinear", {x, scale, zero_point}, y), axis);
     return y;
   }
 

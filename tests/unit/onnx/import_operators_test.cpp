@@ -135,6 +135,20 @@ TEST(ImportOperators, ArithmeticOfOneAndTwoTensors) {
   }
 }
 
+TEST(ImportOperators, Softmax) {
+  Model a = quantized_input({0, 5}), b = a;
+  for (Model* m : {&a, &b}) m->floats("fine", {1.0f / 256}, {}).integers("z0", kUint8, {0}, {});
+  a.node("QLinearSoftmax", {"q", "s", "z", "fine", "z0"}, {"c"}).domain("com.microsoft").set("opset", 13);
+  dequantize(b, "q", "d", "s", "z");
+  b.node("Softmax", {"d"}, {"f"});
+  b.node("QuantizeLinear", {"f", "fine", "z0"}, {"c"});
+  for (Model* m : {&a, &b}) dequantize(*m, "c", "y", "fine", "z0");
+  expect_same(a, b, 5);
+  a.proto.mutable_graph()->mutable_node(1)->mutable_attribute(0)->set_i(12);
+  expect_error(ErrorCode::kUnsupported, {"'c_node' (QLinearSoftmax): opset 12 in a file of opset 13"},
+               [&] { a.import(kQuantized); });
+}
+
 TEST(ImportOperators, Concatenation) {
   Model a = quantized_input({0, 2, 3}), b = a;
   for (Model* m : {&a, &b}) quantize(*m, "x", "p");
