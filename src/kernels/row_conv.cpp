@@ -9,8 +9,6 @@ namespace bitstrata::kernels {
 namespace {
 
 constexpr size_t kSlack = 64;
-/// Accumulators that a band may have whatever its pixels: few enough for the first cache.
-constexpr int kBandAccumulators = 3072;
 
 constexpr size_t round_up(size_t bytes) {
   return (bytes + 63) / 64 * 64;
@@ -76,8 +74,7 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
   // Every thread gets a band of each image where that is possible.
   const int share = (p_.oh + p_.max_threads - 1) / p_.max_threads;
-  const int pixels = std::max(kernel_->band_pixels(), kBandAccumulators / p_.oc);
-  const int rows = std::clamp((pixels + p_.ow - 1) / p_.ow, 1, share);
+  const int rows = std::clamp((kernel_->band_pixels() + p_.ow - 1) / p_.ow, 1, share);
   const int multiple = kernel_->row_multiple();
   band_rows_ = std::min((rows + multiple - 1) / multiple * multiple, p_.oh);
   bands_ = (p_.oh + band_rows_ - 1) / band_rows_;

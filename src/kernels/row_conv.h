@@ -27,7 +27,7 @@ class RowKernel {
   virtual void prepare(const uint8_t* codes, uint8_t* row) const noexcept = 0;
   /// True when prepare() only copies and compute() reads nothing behind a row: rows may then be anywhere.
   virtual bool takes_codes() const noexcept { return false; }
-  /// Pixels of a band at least: enough that reading the weights from the second-level cache costs little.
+  /// Pixels of a band: enough that reading the weights from the second-level cache costs little.
   virtual int band_pixels() const noexcept { return 48; }
   /// Bands have a multiple of this number of output rows, the last one of an image excepted.
   virtual int row_multiple() const noexcept { return 1; }
