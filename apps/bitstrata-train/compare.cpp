@@ -243,7 +243,8 @@ void run_compare(const CompareOptions& options) {
     TextTable table(titles);
     for (const Row& row : rows) table.add(cells(row));
     write_stdout(table.to_string());
-    write_stdout(fmt::format("tables in {}/compare.md and compare.json\n", options.out));
+    write_stdout(fmt::format("tables in {0}/compare.md and compare.json; 'bitstrata report {0}' draws them\n",
+                             options.out));
   }
   if (!all_met)
     fail(ErrorCode::kJobFailed,

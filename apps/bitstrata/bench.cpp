@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "buffers.h"
@@ -10,6 +11,7 @@
 #include "common/host.h"
 #include "common/model.h"
 #include "common/option_checks.h"
+#include "common/progress.h"
 #include "core/error.h"
 #include "measure.h"
 #include "problem.h"
@@ -73,14 +75,18 @@ std::string layers_text(const runtime::Model& model, const std::vector<double>& 
 void bench_network(const BenchOptions& options) {
   const auto runtime_options = options.machine.runtime_options(options.batch);
   const double before_mib = resident_memory_mib();
+  std::optional<Waiting> waiting(std::in_place, "reading the network and choosing its kernels",
+                                 options.output.quiet);
   NetworkFile network = load_network(options.model);
   const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
+  waiting.emplace("measuring", options.output.quiet);
   runtime::Session session(model);
   Buffers buffers(model->program(), options.batch);
 
   const auto times = measure_ms([&] { session.run(buffers.input, options.batch, buffers.spans); },
                                 kTotalSeconds, kLeastRuns);
   const auto layer_ms = layer_medians(session, buffers, options.batch);
+  waiting.reset();
   const double median = quantile(times, 0.5), p90 = quantile(times, 0.9);
   const double images_per_second = options.batch / (median / 1e3);
   const double peak_mib = peak_memory_mib();

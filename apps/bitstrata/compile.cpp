@@ -2,12 +2,14 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "commands.h"
 #include "common/commands.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "compile/lower.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -37,6 +39,7 @@ void run_compile(const CompileOptions& options) {
            "compile: a job is packed as its model.bst, without --out and --json");
     compile_job(options.network);
   }
+  std::optional<Waiting> waiting(std::in_place, "compile", options.output.quiet);
   onnx::Options reading;
   reading.quantizers = true;
   const graph::Graph graph = onnx::import_file(options.network, reading);
@@ -56,6 +59,7 @@ void run_compile(const CompileOptions& options) {
   format::write(options.out, program);
   const size_t layers = plan::quantizable_layers(graph).size();
   const auto bytes = std::filesystem::file_size(options.out);
+  waiting.reset();
   if (options.output.json) {
     auto list = nlohmann::ordered_json::array();
     for (const auto& layer : float_layers) list.push_back({{"name", layer.name}, {"reason", layer.reason}});

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "commands.h"
@@ -9,6 +10,7 @@
 #include "common/model.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "common/settings.h"
 #include "core/error.h"
 #include "data/batches.h"
@@ -56,7 +58,9 @@ void run_eval(const EvalOptions& options) {
       load_dataset(options.data, shape, !test, test, runtime_options.threads, options.output.quiet);
   check_classes(dataset, network.program.class_names, outputs);
 
+  std::optional<Waiting> waiting(std::in_place, "choosing kernels", options.output.quiet);
   const auto model = runtime::Model::prepare(std::move(network.program), runtime_options);
+  waiting.reset();
   const auto split = test ? data::Split::kTest : data::Split::kTrain;
   print(options, evaluate(model, dataset, split, chosen_images(options, dataset), normalization,
                           options.output.quiet));

@@ -1,12 +1,14 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "commands.h"
 #include "common/model.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "onnx/export_qdq.h"
@@ -23,6 +25,7 @@ struct ExportOptions {
 
 void run_export(const ExportOptions& options) {
   check_writable(options.out);
+  std::optional<Waiting> waiting(std::in_place, "export", options.output.quiet);
   const NetworkFile network = load_network(options.model);
   if (!network.is_quantized) {
     fail(ErrorCode::kBadInput,
@@ -34,6 +37,7 @@ void run_export(const ExportOptions& options) {
       options.opset > 0 ? options.opset : (is_qdq ? onnx::kQdqDefaultOpset : onnx::kQonnxDefaultOpset);
   const auto summary = is_qdq ? onnx::export_qdq(network.program, options.out, opset)
                               : onnx::export_qonnx(network.program, options.out, opset);
+  waiting.reset();
   if (options.output.json) {
     write_json({{"file", options.out},
                 {"format", options.format},

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "common/model.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "common/settings.h"
 #include "core/error.h"
 #include "problem.h"
@@ -213,9 +215,12 @@ std::string verdicts_text(const std::vector<Layer>& layers) {
 
 void run_inspect(const InspectOptions& options) {
   const auto runtime_options = options.machine.runtime_options(1);
+  std::optional<Waiting> waiting(std::in_place, "reading the network and choosing its kernels",
+                                 options.output.quiet);
   NetworkFile file = load_network(options.model);
   const auto model = runtime::Model::prepare(std::move(file.program), runtime_options);
   const auto layers = list_layers(*model, options.explain);
+  waiting.reset();
   if (options.output.json) {
     write_json(to_json(file, *model, layers, options.explain));
     return;

@@ -1,10 +1,12 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "core/file.h"
 #include "report_data.h"
 #include "report_page.h"
@@ -18,12 +20,14 @@ struct ReportOptions {
 };
 
 void run_report(const ReportOptions& options) {
+  std::optional<Waiting> waiting(std::in_place, "report", options.output.quiet);
   auto data = read_report(options.folder);
   data["charts"] = page_parts().charts_name;
   const auto path = options.out.empty() ? std::filesystem::path(options.folder) / "report.html"
                                         : std::filesystem::path(options.out);
   const std::string page = report_page(data);
   write_file_atomically(path, std::string_view(page));
+  waiting.reset();
   if (options.output.json) {
     write_json({{"report", path.string()}, {"bytes", page.size()}});
   } else {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "common/model.h"
 #include "common/option_checks.h"
 #include "common/output.h"
+#include "common/progress.h"
 #include "common/settings.h"
 #include "core/error.h"
 #include "data/input.h"
@@ -115,6 +117,7 @@ std::vector<Prediction> run_file(runtime::Session& session, const std::string& p
 
 void run_run(const RunOptions& options) {
   const auto runtime_options = options.machine.runtime_options(options.batch);
+  std::optional<Waiting> waiting(std::in_place, "run", options.output.quiet);
   NetworkFile network = load_network(options.model);
   const auto shape = image_shape(network.program.tensors[static_cast<size_t>(network.program.input)].dims);
   const auto normalization =
@@ -127,6 +130,7 @@ void run_run(const RunOptions& options) {
     std::ranges::move(run_file(session, path, shape, normalization, options),
                       std::back_inserter(predictions));
   }
+  waiting.reset();
   const auto& program = session.model().program();
   options.output.json ? write_json(to_json(program, predictions))
                       : write_stdout(to_text(program, predictions));

@@ -1,5 +1,7 @@
 #include "common/main.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -18,7 +20,8 @@ namespace {
 constexpr size_t kMessageLimitBytes = 4000;
 
 int report(int status, const std::string& message) {
-  write_stderr_line("bitstrata: error: " + printable(message, kMessageLimitBytes));
+  const std::string kind = has_colour(STDERR_FILENO) ? "\033[1;31merror:\033[0m " : "error: ";
+  write_stderr_line("bitstrata: " + kind + printable(message, kMessageLimitBytes));
   return status;
 }
 

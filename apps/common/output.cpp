@@ -1,9 +1,12 @@
 #include "common/output.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -25,6 +28,12 @@ void write_stdout(std::string_view text) {
 
 void write_json(const nlohmann::ordered_json& object) {
   write_stdout(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+bool has_colour(int file_descriptor) noexcept {
+  const char *term = std::getenv("TERM"), *refused = std::getenv("NO_COLOR");
+  return isatty(file_descriptor) && term != nullptr && std::strcmp(term, "dumb") != 0 &&
+         (refused == nullptr || *refused == '\0');
 }
 
 void write_stderr_line(std::string_view line) noexcept {
@@ -56,6 +65,7 @@ std::string TextTable::to_string() const {
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
   }
+  const bool bold = has_colour(STDOUT_FILENO);
   std::string text;
   for (const auto& row : rows_) {
     std::string line;
@@ -65,7 +75,8 @@ std::string TextTable::to_string() const {
       line += gap + (right_[i] ? fill + row[i] : row[i] + fill);
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
+    const bool is_title = &row == &rows_.front();
+    text += (is_title && bold ? "\033[1m" + line + "\033[0m" : line) + "\n";
   }
   return text;
 }

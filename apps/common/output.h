@@ -27,6 +27,10 @@ void write_stdout(std::string_view text);
 /// characters.
 void write_json(const nlohmann::ordered_json& object);
 
+/// Whether text on this stream may be coloured: it is a terminal that shows colours, and NO_COLOR is unset
+/// (https://no-color.org).
+bool has_colour(int file_descriptor) noexcept;
+
 /// Writes a line to stderr; an active progress bar is moved out of the way. Never throws.
 void write_stderr_line(std::string_view line) noexcept;
 
@@ -37,6 +41,7 @@ class TextTable {
   explicit TextTable(std::vector<std::string> titles);
   /// Cells of one row, as many as titles.
   void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  /// The rows as lines; the titles are bold when standard output has colours.
   std::string to_string() const;
 
  private:

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -16,9 +17,11 @@ namespace {
 
 constexpr std::chrono::milliseconds kBarInterval{100};
 constexpr std::chrono::seconds kLineInterval{5};
+constexpr std::chrono::seconds kSilence{2};
+constexpr std::chrono::milliseconds kTimeInterval{500};
 constexpr size_t kBarCells = 24;
 
-bool bar_on_screen = false;
+std::atomic<bool> bar_on_screen = false;
 
 bool stderr_is_terminal() {
   const char* term = std::getenv("TERM");
@@ -28,6 +31,14 @@ bool stderr_is_terminal() {
 size_t terminal_columns() {
   winsize size{};
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/// Writes or rewrites the one line that changes on the terminal.
+void draw_line(std::string line) {
+  line.resize(std::min(line.size(), terminal_columns() - 1));
+  std::fprintf(stderr, "\r\033[K%s", line.c_str());
+  std::fflush(stderr);
+  bar_on_screen = true;
 }
 
 }  // namespace
@@ -57,6 +68,7 @@ double Progress::seconds_since_start() const {
 
 std::string Progress::rate_and_time_left(uint64_t done) const {
   const double rate = static_cast<double>(done) / std::max(seconds_since_start(), 1e-9);
+  if (done == 0) return fmt::format("{} so far", format_duration(seconds_since_start()));
   const double left = rate > 0 ? static_cast<double>(total_ - std::min(done, total_)) / rate : 0;
   return fmt::format("{:.{}f} {}/s, {} left", rate, rate < 10 ? 2 : 0, unit_, format_duration(left));
 }
@@ -67,10 +79,7 @@ void Progress::draw_bar(uint64_t done, std::string_view note) {
       fmt::format("{} [{}{}] {}/{} {}", title_, std::string(filled, '='),
                   std::string(kBarCells - filled, ' '), done, total_, rate_and_time_left(done));
   if (!note.empty()) line += fmt::format(", {}", note);
-  line.resize(std::min(line.size(), terminal_columns() - 1));
-  std::fprintf(stderr, "\r\033[K%s", line.c_str());
-  std::fflush(stderr);
-  bar_on_screen = true;
+  draw_line(std::move(line));
 }
 
 void Progress::update(uint64_t done, std::string_view note) {
@@ -98,6 +107,29 @@ void Progress::erase_bar() noexcept {
   std::fputs("\r\033[K", stderr);
   std::fflush(stderr);
   bar_on_screen = false;
+}
+
+Waiting::Waiting(std::string what, bool quiet) : what_(std::move(what)) {
+  if (!quiet && stderr_is_terminal())
+    thread_ = std::jthread([this](const std::stop_token& stop) { print_until(stop); });
+}
+
+Waiting::~Waiting() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+  Progress::erase_bar();
+}
+
+void Waiting::print_until(const std::stop_token& stop) {
+  const auto start = std::chrono::steady_clock::now();
+  auto next = start + std::chrono::milliseconds(kSilence);
+  std::unique_lock lock(mutex_);
+  while (!ended_.wait_until(lock, stop, next, [] { return false; }) && !stop.stop_requested()) {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    draw_line(fmt::format("{}: {} so far", what_, format_duration(passed.count())));
+    next += kTimeInterval;
+  }
 }
 
 }  // namespace bitstrata::cli

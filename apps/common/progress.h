@@ -1,9 +1,12 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 
 namespace bitstrata::cli {
 
@@ -40,6 +43,27 @@ class Progress {
   uint64_t total_;
   bool quiet_, terminal_;
   Clock::time_point start_, next_print_;
+};
+
+/// Says on the terminal what goes on while a step runs whose end is not known: after two seconds, one line
+/// with the time that passes. Nothing where stderr is no terminal. Owns a thread; no Progress may be alive
+/// and no process may be started meanwhile.
+class Waiting {
+ public:
+  /// what: the step, as "reading model.bst". Prints nothing when quiet.
+  Waiting(std::string what, bool quiet);
+  /// Removes the line.
+  ~Waiting();
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  void print_until(const std::stop_token& stop);
+
+  std::string what_;
+  std::mutex mutex_;
+  std::condition_variable_any ended_;
+  std::jthread thread_;
 };
 
 /// "0:07", "12:30", "3:05:00".
