@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <ranges>
 #include <set>
 #include <utility>
 
@@ -164,7 +163,9 @@ class Importer {
     std::set<std::string> wanted;
     for (const auto& output : model_.graph().output()) wanted.insert(output.name());
     std::vector<const pb::NodeProto*> needed;
-    for (const pb::NodeProto* node : nodes_.nodes() | std::views::reverse) {
+    const auto& nodes = nodes_.nodes();
+    for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+      const pb::NodeProto* node = *it;
       const auto& outputs = node->output();
       if (std::none_of(outputs.begin(), outputs.end(),
                        [&](const auto& name) { return wanted.contains(name); }))
