@@ -174,8 +174,8 @@ TEST_P(EveryKernel, LongReductions) {
                     std::vector<uint8_t>(src_count(p, 1), static_cast<uint8_t>((1 << a) - 1))));
   // Its parts may exceed 2^31, its sums do not.
   const ConvProblem wide = make_problem(20000, 2, 2, 3, square(3, 1, 1), 1, 4, 6, Grid::kTwosComplement);
-  EXPECT_TRUE(
-      check(wide, std::vector<uint8_t>(weight_count(wide), 0), std::vector<uint8_t>(src_count(wide, 1), 63)));
+  const std::vector<uint8_t> lowest(weight_count(wide), 0), highest(src_count(wide, 1), 63);
+  EXPECT_EQ(check(wide, lowest, highest), takes(wide));
 }
 
 TEST_P(EveryKernel, BatchesAndThreads) {
