@@ -61,8 +61,10 @@ def networks_table(networks):
     for row in networks["rows"]:
         peer = row["ratio_to_ort_int8"]
         faster = f"{1 / peer:.2f}x" if peer else "-"
-        lines.append([row["network"], str(row["batch"]), str(row["threads"]), row["runner"], f"{row['ms']:.3f}", faster])
-    return table(["network", "batch", "threads", "", "ms per image", "against ONNX Runtime int8"], lines)
+        lines.append([row["network"], str(row["batch"]), str(row["threads"]), row["runner"], f"{row['ms']:.3f}", faster,
+                      f"{row['network_mib']:.0f}", f"{row['peak_mib']:.0f}"])
+    return table(["network", "batch", "threads", "", "ms per image", "against ONNX Runtime int8",
+                  "MiB of the network", "of the process"], lines)
 
 
 def machine(kernels):
