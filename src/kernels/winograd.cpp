@@ -54,14 +54,37 @@ bool fits_bytes(const ConvProblem& p) {
   return 4 * ((1 << p.a_bits) - 1) <= 255 && 9 * choose_stored(p).largest(p.w_bits) <= 127;
 }
 
-/// Products that 16-bit sums hold of one position; 0 when not even those of one step.
-int exact_steps(const WinogradTarget& target, const ConvProblem& p, int max_weight) {
-  const int step = target.products_per_step * max_weight * 4 * ((1 << p.a_bits) - 1);
-  return step == 0 ? 1 << 30 : target.max_sum / step;
+/// Whether a step's 16-bit sums could overflow, whatever the weights.
+bool is_wide(const WinogradTarget& target, const ConvProblem& p) {
+  const int max_code = 4 * ((1 << p.a_bits) - 1), max_weight = 9 * choose_stored(p).largest(p.w_bits);
+  return !fits_bytes(p) ||
+         (target.products_per_step > 0 && target.products_per_step * max_weight * max_code > target.max_sum);
 }
 
-bool is_wide(const WinogradTarget& target, const ConvProblem& p) {
-  return !fits_bytes(p) || exact_steps(target, p, 9 * choose_stored(p).largest(p.w_bits)) == 0;
+/// The most steps of which no run, wherever it begins, can make a 16-bit sum overflow: neither the positive
+/// nor the negative weights of the run do when all codes are max_code. weights: [steps][lanes][4], the first
+/// lane's.
+int exact_steps(const WinogradTarget& target, const int8_t* weights, int steps, int lanes, int max_code) {
+  const int products = target.products_per_step;
+  int most = steps;
+  for (int sum_of_step = 0; products > 0 && sum_of_step < 4 / products; ++sum_of_step) {
+    for (int sign : {1, -1}) {
+      const auto at = [&](int step) {
+        const int8_t* own = weights + size_t{4} * step * lanes + sum_of_step * products;
+        int sum = 0;
+        for (int i = 0; i < products; ++i) sum += std::max(sign * own[i], 0);
+        return sum * max_code;
+      };
+      for (int first = 0, end = 0, sum = 0; end < steps; ++end) {
+        sum += at(end);
+        for (; sum > target.max_sum; ++first) {
+          most = std::min(most, end - first);
+          sum -= at(first);
+        }
+      }
+    }
+  }
+  return most;
 }
 
 class WinogradKernel final : public RowKernel {
@@ -91,6 +114,7 @@ class WinogradKernel final : public RowKernel {
 
   Parts parts_of(int rows, uint8_t* scratch) const noexcept;
   void pack_weights(std::span<const uint8_t> codes);
+  void measure_room();
   void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
   void window_sums(const RowBand& band, uint32_t* out) const noexcept;
   void compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
@@ -105,7 +129,7 @@ class WinogradKernel final : public RowKernel {
   int lanes_, blocks_, padded_w_, row_tiles_, padded_ic_, steps_;
   int shift_ = 0;  ///< added to transformed codes, to make them unsigned
   size_t part_bytes_, sums_bytes_;
-  std::array<int, kWinogradPositions> exact_steps_{};
+  std::vector<int> exact_steps_;  ///< [chunks][16]: see WinogradProducts
   std::vector<uint8_t> weights_;  ///< [chunks][16][steps][blocks of a chunk][lanes][4], or [..][2] int16_t
   std::vector<int32_t> shifted_;  ///< [chunks][4][lanes of a chunk]: see WinogradOutputs
   std::vector<int32_t> bias_;     ///< [blocks][lanes]
@@ -152,7 +176,6 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
   shifted_.assign(size_t{4} * blocks_ * lanes_, 0);
   bias_.assign(size_t{1} * blocks_ * lanes_, 0);
   const int bytes = wide_ ? 2 : 1, per_step = 4 / bytes;
-  std::array<int, kWinogradPositions> largest{};
   for (int o = 0; o < p_.oc; ++o) {
     const int chunk = o / lanes_ / kChunkBlocks, lanes = blocks_of(chunk) * lanes_;
     const int lane = o - chunk * kChunkBlocks * lanes_;
@@ -170,7 +193,6 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
         for (int i = 0; i < 4; ++i) {
           const int position = 4 * i + j;
           const auto weight = static_cast<int16_t>(column[i]);
-          largest[position] = std::max(largest[position], std::abs(column[i]));
           position_sums[position] += column[i];
           const size_t step = size_t{1} * position * steps_ + c / per_step;
           // Little-endian, so that the first byte is the weight modulo 2^8.
@@ -187,7 +209,23 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
       shifted_[size_t{4} * chunk * kChunkBlocks * lanes_ + i * lanes + lane] = static_cast<int32_t>(shifted);
     }
   }
-  for (int i = 0; i < kWinogradPositions; ++i) exact_steps_[i] = exact_steps(target_, p_, largest[i]);
+  if (!wide_) measure_room();
+}
+
+void WinogradKernel::measure_room() {
+  const auto* weights = reinterpret_cast<const int8_t*>(weights_.data());
+  for (int chunk = 0; chunk < blocks(); ++chunk) {
+    const int lanes = blocks_of(chunk) * lanes_;
+    for (int position = 0; position < kWinogradPositions; ++position) {
+      int most = steps_;
+      for (int lane = 0; lane < lanes; ++lane) {
+        most = std::min(most, exact_steps(target_, weights + size_t{4} * lane, steps_, lanes,
+                                          4 * ((1 << p_.a_bits) - 1)));
+      }
+      exact_steps_.push_back(most);
+      weights += size_t{4} * steps_ * lanes;
+    }
+  }
 }
 
 void WinogradKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
@@ -250,7 +288,7 @@ void WinogradKernel::compute_chunk(const RowBand& band, const Parts& parts, int 
   products.tiles = tiles;
   products.steps = steps_;
   products.blocks = blocks;
-  products.exact_steps = wide_ ? nullptr : exact_steps_.data();
+  products.exact_steps = wide_ ? nullptr : exact_steps_.data() + size_t{1} * kWinogradPositions * chunk;
   products.products = parts.products;
   target_.products(products);
   WinogradOutputs out{};

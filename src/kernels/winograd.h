@@ -45,9 +45,11 @@ struct WinogradProducts {
   size_t position_bytes;
   const uint8_t* weights;  ///< [16][steps][blocks][lanes][4], signed bytes, or [..][2] int16_t
   int tiles, steps;
-  int blocks;              ///< 1 or 2 blocks of `lanes` channels
-  const int* exact_steps;  ///< [16]: steps that 16-bit sums hold, at least 1; null: operands of 16 bits
-  int32_t* products;       ///< [16][tiles][blocks][lanes], modulo 2^32
+  int blocks;  ///< 1 or 2 blocks of `lanes` channels
+  /// [16]: consecutive steps that 16-bit sums hold wherever they begin, at least 1; null: operands of 16
+  /// bits.
+  const int* exact_steps;
+  int32_t* products;  ///< [16][tiles][blocks][lanes], modulo 2^32
 };
 
 /// Products of all positions to be transformed back to 2x2 outputs a tile.

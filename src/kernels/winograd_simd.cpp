@@ -272,17 +272,20 @@ HWY_INLINE void tile_of(int pixels, int blocks, Adding adding, const Tile& a) {
   blocks == 2 ? tile_by<kPixels, 2>(adding, a) : tile_by<kPixels, 1>(adding, a);
 }
 
+// Steps in 16-bit sums from which storing them in between costs less than adding up groups in 32 bits.
+constexpr int kMinPart = 8;
+
 void position(const WinogradProducts& a, int position) {
   const size_t lanes = hn::Lanes(Words()), step_bytes = 4 * lanes * a.blocks;
   const uint8_t* weights = a.weights + position * a.steps * step_bytes;
   const uint8_t* values = a.values + position * a.position_bytes;
   int32_t* out = a.products + size_t{1} * position * a.tiles * a.blocks * lanes;
   const int room = a.exact_steps == nullptr ? a.steps : a.exact_steps[position];
-  const Adding adding = a.exact_steps == nullptr        ? Adding::kWide
-                        : room >= std::min(a.steps, 16) ? Adding::kPlain
-                        : room >= 4                     ? Adding::kGroupsOf4
-                        : room >= 2                     ? Adding::kGroupsOf2
-                                                        : Adding::kDirect;
+  const Adding adding = a.exact_steps == nullptr              ? Adding::kWide
+                        : room >= std::min(a.steps, kMinPart) ? Adding::kPlain
+                        : room >= 4                           ? Adding::kGroupsOf4
+                        : room >= 2                           ? Adding::kGroupsOf2
+                                                              : Adding::kDirect;
   const int parts = adding == Adding::kPlain ? (a.steps + room - 1) / room : 1;
   for (int part = 0; part < parts; ++part) {
     const int from = a.steps * part / parts, steps = a.steps * (part + 1) / parts - from;

@@ -49,20 +49,23 @@ TEST_P(WinogradKernel, TakesSumsBelowAQuarterOfTheRange) {
 }
 
 // Transformed operands at their extremes in every position of the tile: windows and weights whose signs
-// follow those of the transforms, of as many channels as fill a 16-bit sum and one more.
+// follow those of the transforms, of as many channels as fill a 16-bit sum and one more, side by side or with
+// others of weight 0 between them.
 TEST_P(WinogradKernel, SumsReachTheirBounds) {
   for (int w : {1, 2, 3, 4, max_w()}) {
     for (int a : {1, 2, 4, 6, max_a()}) {
-      for (int signs = 0; signs < 16; ++signs) {
+      for (int variant = 0; variant < 32; ++variant) {
+        const int signs = variant % 16, distance = w > 1 && variant >= 16 ? 5 : 1;
         const int room = 32767 / (2 * 9 * (1 << (w - 1)) * 4 * ((1 << a) - 1));
-        const int ic = std::clamp(4 * (room + 1), 4, 64);
+        const int ic = distance * std::clamp(4 * (room + 1), 4, 64);
         const ConvProblem p = make_problem(ic, 4, 4, 3, square(3, 1, 0), 1, w, a, Grid::kTwosComplement);
         std::vector<uint8_t> weights(weight_count(p)), src(src_count(p, 1));
         const auto bit = [&](int at, int y, int x) {
           return ((at & 1) * y + (at >> 1 & 1) * x + (at >> 2 & 1)) % 2 == 0;
         };
-        for (size_t i = 0; i < weights.size(); ++i) {
-          weights[i] = bit(signs, i % 9 / 3, i % 3) ? 0 : static_cast<uint8_t>((1 << w) - 1);
+        for (int i = 0; i < static_cast<int>(weights.size()); ++i) {
+          const int extreme = bit(signs, i % 9 / 3, i % 3) ? 0 : (1 << w) - 1;
+          weights[i] = static_cast<uint8_t>(i / 9 % ic % distance == 0 ? extreme : 1 << (w - 1));
         }
         for (size_t i = 0; i < src.size(); ++i) {
           const int pixel = static_cast<int>(i) / ic, y = pixel / 4, x = pixel % 4;
