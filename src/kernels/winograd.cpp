@@ -10,16 +10,13 @@
 #include "kernels/row_conv.h"
 
 // Winograd's minimal filtering F(2x2, 3x3) in integers (Lavin and Gray, https://arxiv.org/abs/1509.09308):
-// 16 multiplications a channel for four outputs instead of 36. With the halves of the weights' transform left
-// out, every transformed value is an integer; a position's products are then up to four times what they stand
-// for, and weighting each to just four times that makes the last division exact. Nothing rounds, so that only
-// sums of 2^29 and more cannot be told apart modulo 2^32.
+// 16 multiplications a channel for four outputs instead of 36. With twice the weights' transform in each
+// dimension, every transformed value is an integer and the sums are four times what they should be, a
+// division that is exact. Nothing rounds, so that only sums of 2^29 and more cannot be told apart modulo
+// 2^32.
 namespace bitstrata::kernels {
 namespace {
 
-/// Tiles whose products are kept between multiplication and output.
-constexpr int kChunkTiles = 28;
-constexpr int kChunkBlocks = 2;
 /// Pixels of a band, so that its tiles share the reading of the weights.
 constexpr int kBandPixels = 112;
 /// Written behind each part of a transformed row, as whole vectors are stored.
@@ -93,13 +90,13 @@ class WinogradKernel final : public RowKernel {
 
   size_t row_bytes() const noexcept override { return 4 * part_bytes_ + sums_bytes_; }
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
-  int blocks() const noexcept override { return (blocks_ + kChunkBlocks - 1) / kChunkBlocks; }
+  int blocks() const noexcept override { return (blocks_ + kWinogradBlocks - 1) / kWinogradBlocks; }
   int band_pixels() const noexcept override { return kBandPixels; }
   int row_multiple() const noexcept override { return 2; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override { return parts_of(rows, nullptr).bytes; }
   size_t weight_bytes() const noexcept override {
-    return weights_.size() + (bias_.size() + shifted_.size()) * sizeof(int32_t);
+    return weights_.size() + constants_.size() * sizeof(int32_t);
   }
   std::string implementation() const override { return target_.name; }
 
@@ -108,7 +105,7 @@ class WinogradKernel final : public RowKernel {
   struct Parts {
     uint8_t* values;    ///< [16][position_bytes]: transformed codes
     int32_t* products;  ///< [16][tiles of a chunk][lanes of a chunk]
-    uint32_t* sums;     ///< [rows][ow]
+    uint32_t* terms;    ///< [rows][ow]: WinogradOutputs::pixel_terms
     size_t position_bytes, bytes;
   };
 
@@ -116,11 +113,18 @@ class WinogradKernel final : public RowKernel {
   void pack_weights(std::span<const uint8_t> codes);
   void measure_room();
   void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
-  void window_sums(const RowBand& band, uint32_t* out) const noexcept;
+  void pixel_terms(const RowBand& band, uint32_t* out) const noexcept;
+  WinogradProducts::Range range_of(int position, int rows, int from, int end) const noexcept;
   void compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
                      int tiles) const noexcept;
-  /// Of the last chunk of channels, the others have kChunkBlocks.
-  int blocks_of(int chunk) const noexcept { return std::min(kChunkBlocks, blocks_ - chunk * kChunkBlocks); }
+  /// Tiles per row that have products in this column of positions.
+  int tiles_of(int column) const noexcept { return column == 3 ? p_.ow / 2 : row_tiles_; }
+  /// From four times the sums of products with stored weights to those with the layer's.
+  int output_shift() const noexcept { return 2 - stored_.mul_shift; }
+  /// Of the last chunk of channels, the others have kWinogradBlocks.
+  int blocks_of(int chunk) const noexcept {
+    return std::min(kWinogradBlocks, blocks_ - chunk * kWinogradBlocks);
+  }
 
   ConvProblem p_;
   WinogradTarget target_;
@@ -129,10 +133,9 @@ class WinogradKernel final : public RowKernel {
   int lanes_, blocks_, padded_w_, row_tiles_, padded_ic_, steps_;
   int shift_ = 0;  ///< added to transformed codes, to make them unsigned
   size_t part_bytes_, sums_bytes_;
-  std::vector<int> exact_steps_;  ///< [chunks][16]: see WinogradProducts
-  std::vector<uint8_t> weights_;  ///< [chunks][16][steps][blocks of a chunk][lanes][4], or [..][2] int16_t
-  std::vector<int32_t> shifted_;  ///< [chunks][4][lanes of a chunk]: see WinogradOutputs
-  std::vector<int32_t> bias_;     ///< [blocks][lanes]
+  std::vector<int> exact_steps_;    ///< [chunks][16]: see WinogradProducts
+  std::vector<uint8_t> weights_;    ///< [chunks][16][steps][blocks of a chunk][lanes][4], or [..][2] int16_t
+  std::vector<int32_t> constants_;  ///< [chunks][4][lanes of a chunk]: see WinogradOutputs
 };
 
 WinogradKernel::WinogradKernel(const ConvProblem& problem, std::span<const uint8_t> codes,
@@ -154,15 +157,15 @@ WinogradKernel::WinogradKernel(const ConvProblem& problem, std::span<const uint8
   pack_weights(codes);
 }
 
-// One-dimensional transform of a kernel: g0, g0 + g1 + g2, g0 - g1 + g2, g2.
+// Twice the one-dimensional transform of a kernel.
 std::array<int, 4> transform(int g0, int g1, int g2) {
-  return {g0, g0 + g1 + g2, g0 - g1 + g2, g2};
+  return {2 * g0, g0 + g1 + g2, g0 - g1 + g2, 2 * g2};
 }
 
 // Four times the 2x2 outputs that a tile of products stands for.
 std::array<int, 4> outputs_of(const std::array<int, kWinogradPositions>& m) {
   std::array<int, 4> outputs{};
-  constexpr int kFactors[2][4] = {{2, 1, 1, 0}, {0, 1, -1, -2}};
+  constexpr int kFactors[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};
   for (int output = 0; output < 4; ++output) {
     for (int i = 0; i < kWinogradPositions; ++i)
       outputs[output] += kFactors[output / 2][i / 4] * kFactors[output % 2][i % 4] * m[i];
@@ -173,13 +176,12 @@ std::array<int, 4> outputs_of(const std::array<int, kWinogradPositions>& m) {
 void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
   const size_t block_elems = size_t{1} * steps_ * lanes_;
   weights_.assign(4 * kWinogradPositions * blocks_ * block_elems, 0);
-  shifted_.assign(size_t{4} * blocks_ * lanes_, 0);
-  bias_.assign(size_t{1} * blocks_ * lanes_, 0);
+  constants_.assign(size_t{4} * blocks_ * lanes_, 0);
   const int bytes = wide_ ? 2 : 1, per_step = 4 / bytes;
   for (int o = 0; o < p_.oc; ++o) {
-    const int chunk = o / lanes_ / kChunkBlocks, lanes = blocks_of(chunk) * lanes_;
-    const int lane = o - chunk * kChunkBlocks * lanes_;
-    uint8_t* weights = weights_.data() + 4 * kWinogradPositions * chunk * kChunkBlocks * block_elems;
+    const int chunk = o / lanes_ / kWinogradBlocks, lanes = blocks_of(chunk) * lanes_;
+    const int lane = o - chunk * kWinogradBlocks * lanes_;
+    uint8_t* weights = weights_.data() + 4 * kWinogradPositions * chunk * kWinogradBlocks * block_elems;
     int64_t sum = 0;
     std::array<int, kWinogradPositions> position_sums{};
     for (int c = 0; c < p_.ic; ++c) {
@@ -200,13 +202,14 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
         }
       }
     }
-    bias_[o] = static_cast<int32_t>(p_.a_zero * sum);
     position_sums[kSumPosition] = 0;
     const auto products = outputs_of(position_sums);
     for (int i = 0; i < 4; ++i) {
       // Modulo 2^32, as the sums that it is added to.
-      const uint32_t shifted = -static_cast<uint32_t>(shift_) * static_cast<uint32_t>(products[i]);
-      shifted_[size_t{4} * chunk * kChunkBlocks * lanes_ + i * lanes + lane] = static_cast<int32_t>(shifted);
+      const auto bias = static_cast<uint32_t>(p_.a_zero * sum) << output_shift();
+      const uint32_t shifted = static_cast<uint32_t>(shift_) * static_cast<uint32_t>(products[i]);
+      constants_[size_t{4} * chunk * kWinogradBlocks * lanes_ + i * lanes + lane] =
+          static_cast<int32_t>(bias - shifted);
     }
   }
   if (!wide_) measure_room();
@@ -246,46 +249,62 @@ WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const
   parts.position_bytes = round_up(size_t{4} * steps_ * tiles + kSlack, 64);
   parts.values = take(kWinogradPositions * parts.position_bytes);
   parts.products = reinterpret_cast<int32_t*>(
-      take(sizeof(int32_t) * kWinogradPositions * std::min(tiles, kChunkTiles) * kChunkBlocks * lanes_));
-  parts.sums = reinterpret_cast<uint32_t*>(take(sizeof(uint32_t) * rows * p_.ow));
+      take(sizeof(int32_t) * kWinogradPositions * kWinogradTiles * kWinogradBlocks * lanes_));
+  parts.terms = reinterpret_cast<uint32_t*>(take(sizeof(uint32_t) * rows * p_.ow));
   return parts;
 }
 
 // The row of tiles that begins at output row y needs the input rows under the windows of rows y and y + 1;
 // the last one is anything where row y + 1 is not of the band.
 void WinogradKernel::transform_rows(const RowBand& band, const Parts& parts) const noexcept {
-  const size_t elements = size_t{1} * row_tiles_ * padded_ic_;
   for (int y = 0; y < band.count; y += 2) {
     const uint8_t* const* rows = band.rows + 3 * y;
     const uint8_t* last = y + 1 < band.count ? rows[5] : band.padding;
-    target_.rows({{rows[0], rows[1], rows[2], last},
-                  part_bytes_,
-                  elements,
-                  parts.values + size_t{4} * steps_ * (y / 2 * row_tiles_),
-                  parts.position_bytes,
-                  static_cast<uint8_t>(shift_),
-                  wide_});
-  }
-}
-
-void WinogradKernel::window_sums(const RowBand& band, uint32_t* out) const noexcept {
-  for (int y = 0; y < band.count; ++y, out += p_.ow) {
-    std::fill_n(out, p_.ow, 0);
-    for (int ky = 0; ky < 3; ++ky) {
-      const auto* sums = reinterpret_cast<const uint32_t*>(band.rows[3 * y + ky] + 4 * part_bytes_);
-      for (int x = 0; x < p_.ow; ++x) out[x] += sums[x] + sums[x + 1] + sums[x + 2];
+    for (int part = 0; part < 4; ++part) {
+      const size_t at = part * part_bytes_;
+      const int tiles = tiles_of(part);
+      target_.rows({{rows[0] + at, rows[1] + at, rows[2] + at, last + at},
+                    size_t{1} * tiles * padded_ic_,
+                    parts.values + part * parts.position_bytes + size_t{4} * steps_ * (y / 2 * tiles),
+                    4 * parts.position_bytes,
+                    static_cast<uint8_t>(shift_),
+                    static_cast<uint8_t>(part == kSumPosition % 4 ? 0 : shift_),
+                    wide_});
     }
   }
 }
 
+void WinogradKernel::pixel_terms(const RowBand& band, uint32_t* out) const noexcept {
+  const uint32_t factor = static_cast<uint32_t>(stored_.value_factor) << output_shift();
+  for (int y = 0; y < band.count; ++y, out += p_.ow) {
+    std::fill_n(out, p_.ow, 0);
+    for (int ky = 0; ky < 3; ++ky) {
+      const auto* sums = reinterpret_cast<const uint32_t*>(band.rows[3 * y + ky] + 4 * part_bytes_);
+      for (int x = 0; x < p_.ow; ++x) out[x] += factor * (sums[x] + sums[x + 1] + sums[x + 2]);
+    }
+  }
+}
+
+// The second output of a dimension alone needs the last position, so tiles that have only the first leave it
+// out.
+WinogradProducts::Range WinogradKernel::range_of(int position, int rows, int from, int end) const noexcept {
+  const int full_rows = position / 4 == 3 ? rows / 2 : (rows + 1) / 2, tiles = tiles_of(position % 4);
+  const auto before = [&](int tile) {
+    const int y = tile / row_tiles_;
+    return y < full_rows ? y * tiles + std::min(tile % row_tiles_, tiles) : full_rows * tiles;
+  };
+  return {before(from), before(end) - before(from)};
+}
+
 void WinogradKernel::compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
                                    int tiles) const noexcept {
-  const int blocks = blocks_of(chunk), lanes = blocks * lanes_, channel = chunk * kChunkBlocks * lanes_;
+  const int blocks = blocks_of(chunk), lanes = blocks * lanes_, channel = chunk * kWinogradBlocks * lanes_;
   WinogradProducts products{};
-  products.values = parts.values + size_t{4} * steps_ * first_tile;
+  products.values = parts.values;
   products.position_bytes = parts.position_bytes;
   products.weights = weights_.data() + size_t{4} * kWinogradPositions * channel * steps_;
-  products.tiles = tiles;
+  for (int i = 0; i < kWinogradPositions; ++i)
+    products.range[i] = range_of(i, band.count, first_tile, first_tile + tiles);
   products.steps = steps_;
   products.blocks = blocks;
   products.exact_steps = wide_ ? nullptr : exact_steps_.data() + size_t{1} * kWinogradPositions * chunk;
@@ -300,11 +319,9 @@ void WinogradKernel::compute_chunk(const RowBand& band, const Parts& parts, int 
   out.channels = std::min(lanes, p_.oc - channel);
   out.oh = band.count;
   out.ow = p_.ow;
-  out.mul_shift = stored_.mul_shift;
-  out.value_factor = static_cast<uint32_t>(stored_.value_factor);
-  out.pixel_sums = stored_.value_factor != 0 ? parts.sums : nullptr;
-  out.shifted = shifted_.data() + size_t{4} * channel;
-  out.bias = bias_.data() + channel;
+  out.constants = constants_.data() + size_t{4} * channel;
+  out.pixel_terms = stored_.value_factor != 0 ? parts.terms : nullptr;
+  out.shift = output_shift();
   out.out = band.acc + channel;
   out.out_stride_elems = p_.oc;
   target_.outputs(out);
@@ -314,8 +331,8 @@ void WinogradKernel::compute(const RowBand& band, int first, int last, uint8_t* 
   const Parts parts = parts_of(band.count, scratch);
   const int tiles = (band.count + 1) / 2 * row_tiles_;
   transform_rows(band, parts);
-  if (stored_.value_factor != 0) window_sums(band, parts.sums);
-  const int parts_of_tiles = (tiles + kChunkTiles - 1) / kChunkTiles;
+  if (stored_.value_factor != 0) pixel_terms(band, parts.terms);
+  const int parts_of_tiles = (tiles + kWinogradTiles - 1) / kWinogradTiles;
   for (int chunk = first; chunk < last; ++chunk) {
     for (int i = 0; i < parts_of_tiles; ++i) {
       const int from = tiles * i / parts_of_tiles, end = tiles * (i + 1) / parts_of_tiles;
@@ -334,7 +351,8 @@ std::string refuses(const ConvProblem& p, Isa) {
   if (target.lanes == 0)
     return fmt::format("this CPU or build lacks the Winograd code for {}", to_string(kIsa));
   if (is_wide(target, p) && !target.wide) return "its transformed weights or codes do not fit bytes";
-  const int max_weight = std::max(choose_stored(p).largest(p.w_bits), std::abs(p.grid.at(0)));
+  const int max_weight = std::max(
+      {choose_stored(p).largest(p.w_bits), std::abs(p.grid.at(0)), std::abs(p.grid.at((1 << p.w_bits) - 1))});
   if (int64_t{p.reduction()} * max_weight * ((1 << p.a_bits) - 1) >= int64_t{1} << 29)
     return "its sums could reach 2^29, four times which is beyond 32 bits";
   return {};

@@ -10,6 +10,8 @@ namespace bitstrata::kernels {
 
 /// Positions of a transformed 4x4 tile, row by row.
 inline constexpr int kWinogradPositions = 16;
+/// Products are made and used up by so many tiles and blocks of channels at most.
+inline constexpr int kWinogradTiles = 28, kWinogradBlocks = 2;
 
 /// One input row to be transformed along its columns, tile by tile.
 struct WinogradColumns {
@@ -26,16 +28,15 @@ struct WinogradColumns {
   bool wide;  ///< uint16_t
 };
 
-/// Four transformed rows to be transformed along the rows: one row of tiles.
+/// One part of four transformed rows to be transformed along the rows.
 struct WinogradRows {
-  const uint8_t* rows[4];  ///< as WinogradColumns::out
-  size_t part_bytes;
-  size_t elements;  ///< of one part; 64 bytes behind them may be read
-  /// [16][position_bytes]: of each position `elements` of the same kind, plus `shift` everywhere but in
-  /// position 5, whose values are never negative. 64 bytes behind them are written.
+  const uint8_t* rows[4];  ///< a part of WinogradColumns::out each
+  size_t elements;         ///< 64 bytes behind them may be read
+  /// [4][elements] of the same kind, one row of them every out_stride_bytes: values plus `shift`, those of
+  /// the second row plus `sum_shift`. 64 bytes behind them are written.
   uint8_t* out;
-  size_t position_bytes;
-  uint8_t shift;
+  size_t out_stride_bytes;
+  uint8_t shift, sum_shift;
   bool wide;
 };
 
@@ -44,28 +45,33 @@ struct WinogradProducts {
   const uint8_t* values;  ///< [16][position_bytes], of each position [tiles][4 * steps] bytes
   size_t position_bytes;
   const uint8_t* weights;  ///< [16][steps][blocks][lanes][4], signed bytes, or [..][2] int16_t
-  int tiles, steps;
-  int blocks;  ///< 1 or 2 blocks of `lanes` channels
+  struct Range {
+    int first, tiles;  ///< tiles may be 0
+  } range[kWinogradPositions];
+  int steps;
+  int blocks;  ///< of `lanes` channels
   /// [16]: consecutive steps that 16-bit sums hold wherever they begin, at least 1; null: operands of 16
   /// bits.
   const int* exact_steps;
-  int32_t* products;  ///< [16][tiles][blocks][lanes], modulo 2^32
+  /// [16][kWinogradTiles * kWinogradBlocks * lanes], of each position [tiles][blocks][lanes], modulo 2^32
+  int32_t* products;
 };
 
 /// Products of all positions to be transformed back to 2x2 outputs a tile.
 struct WinogradOutputs {
-  const int32_t* products;  ///< [16][tiles][lanes_used]
-  int first, tiles;         ///< tile `first` of the band is the first one here
-  int row_tiles;            ///< of one row of tiles
-  int lanes_used;           ///< channels rounded up to whole vectors
+  /// As WinogradProducts::products; in the last column of positions without the tiles at the right edge when
+  /// `ow` is odd, in the last row anything in those at the lower edge when `oh` is odd.
+  const int32_t* products;
+  int first, tiles;  ///< tile `first` of the band is the first one here
+  int row_tiles;     ///< of one row of tiles
+  int lanes_used;    ///< channels rounded up to whole vectors
   int channels;
-  int oh, ow;  ///< of the band; the last row or column of tiles may reach over them
-  int mul_shift;
-  uint32_t value_factor;
-  const uint32_t* pixel_sums;  ///< [oh][ow]; may be null with value_factor 0
-  const int32_t* shifted;      ///< [4][lanes_used]: added to four times the sums of each of the 2x2 outputs
-  const int32_t* bias;         ///< [lanes_used]
-  /// [oh][ow][out_stride_elems]: (sum << mul_shift) + value_factor * pixel sum + bias, modulo 2^32
+  int oh, ow;                   ///< of the band; the last row or column of tiles may reach over them
+  const int32_t* constants;     ///< [4][lanes_used]: of each of the 2x2 outputs
+  const uint32_t* pixel_terms;  ///< [oh][ow], or null
+  int shift;
+  /// [oh][ow][out_stride_elems]: (four times the sum + constant + pixel term) >> shift, modulo 2^32 and
+  /// signed
   int32_t* out;
   size_t out_stride_elems;
 };

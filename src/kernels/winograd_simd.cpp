@@ -1,6 +1,7 @@
 // One source for every vector instruction set: Highway includes this file once per target.
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "kernels/narrow.h"
 #include "kernels/winograd.h"
@@ -70,21 +71,18 @@ template <typename T>
 void rows_of(const WinogradRows& a) {
   const hn::ScalableTag<T> d;
   const size_t lanes = hn::Lanes(d);
-  const auto shift = hn::Set(d, a.shift), none = hn::Zero(d);
-  for (int part = 0; part < 4; ++part) {
-    const auto row = [&](int i) { return reinterpret_cast<const T*>(a.rows[i] + part * a.part_bytes); };
-    const T *row0 = row(0), *row1 = row(1), *row2 = row(2), *row3 = row(3);
-    const auto out = [&](int i) { return reinterpret_cast<T*>(a.out + (4 * i + part) * a.position_bytes); };
-    T *out0 = out(0), *out1 = out(1), *out2 = out(2), *out3 = out(3);
-    const auto shift1 = part == 1 ? none : shift;
-    for (size_t i = 0; i < a.elements; i += lanes) {
-      const auto d0 = hn::LoadU(d, row0 + i), d1 = hn::LoadU(d, row1 + i);
-      const auto d2 = hn::LoadU(d, row2 + i), d3 = hn::LoadU(d, row3 + i);
-      hn::StoreU(hn::Add(hn::Sub(d0, d2), shift), d, out0 + i);
-      hn::StoreU(hn::Add(hn::Add(d1, d2), shift1), d, out1 + i);
-      hn::StoreU(hn::Add(hn::Sub(d2, d1), shift), d, out2 + i);
-      hn::StoreU(hn::Add(hn::Sub(d1, d3), shift), d, out3 + i);
-    }
+  const auto shift = hn::Set(d, a.shift), sum_shift = hn::Set(d, a.sum_shift);
+  const auto row = [&](int i) { return reinterpret_cast<const T*>(a.rows[i]); };
+  const T *row0 = row(0), *row1 = row(1), *row2 = row(2), *row3 = row(3);
+  const auto out = [&](int i) { return reinterpret_cast<T*>(a.out + i * a.out_stride_bytes); };
+  T *out0 = out(0), *out1 = out(1), *out2 = out(2), *out3 = out(3);
+  for (size_t i = 0; i < a.elements; i += lanes) {
+    const auto d0 = hn::LoadU(d, row0 + i), d1 = hn::LoadU(d, row1 + i);
+    const auto d2 = hn::LoadU(d, row2 + i), d3 = hn::LoadU(d, row3 + i);
+    hn::StoreU(hn::Add(hn::Sub(d0, d2), shift), d, out0 + i);
+    hn::StoreU(hn::Add(hn::Add(d1, d2), sum_shift), d, out1 + i);
+    hn::StoreU(hn::Add(hn::Sub(d2, d1), shift), d, out2 + i);
+    hn::StoreU(hn::Add(hn::Sub(d1, d3), shift), d, out3 + i);
   }
 }
 
@@ -92,220 +90,154 @@ void rows(const WinogradRows& a) {
   a.wide ? rows_of<uint16_t>(a) : rows_of<uint8_t>(a);
 }
 
-/// The products of one tile of pixels and blocks.
-struct Tile {
-  const uint8_t* values;  ///< of the first pixel
-  size_t pixel_bytes;
+/// Products of one position: `groups` groups of as many tiles as the function's template says.
+struct Groups {
+  const uint8_t* values;  ///< of the first tile
+  size_t tile_bytes;
   const uint8_t* weights;
-  int steps;
-  size_t ahead_bytes;  ///< from the weights to those that come next
-  int32_t* out;
-  size_t out_stride_elems;
-  bool adds;  ///< to what is there
+  int steps;             ///< at least 1
+  const uint8_t* ahead;  ///< to be read next; every step fetches some of it
+  size_t ahead_step_bytes;
+  int32_t* out;  ///< [tiles][blocks][lanes]
+  bool adds;     ///< to what is there
+  int groups;
 };
 
-// Registers: a sum per pixel and block, a weight per block, a code and a product; for groups of four steps
-// four weights of one block.
-#if HWY_TARGET == HWY_AVX2
-constexpr int kMaxPixels = 6, kMaxPixelsOfGroups = 5;
+// Registers: a sum per tile and block, a weight per block, a code and a product.
+constexpr int kMaxTiles = HWY_TARGET == HWY_AVX2 ? 6 : 10;
+
+// sum + products, written out so that the sum stays in its register and the compiler does not compute later
+// products first, whose operands then push sums out of registers.
+template <class Products>
+HWY_INLINE void add_to(typename Products::Sums& sum, ByteVector codes, ByteVector weights) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  const auto product = Products::add(Products::zero(), codes, weights);
+  if constexpr (Products::kDirect) {
+    asm volatile("vpaddd %1, %0, %0" : "+v"(sum.raw) : "v"(product.raw));
+  } else {
+    asm volatile("vpaddw %1, %0, %0" : "+v"(sum.raw) : "v"(product.raw));
+  }
 #else
-constexpr int kMaxPixels = 10, kMaxPixelsOfGroups = 10;
-#endif
-
-// Keeps the compiler from computing later products first, whose operands then push sums out of registers.
-template <class Vector>
-HWY_INLINE void keep_order(Vector& sum) {
+  sum = Products::add(sum, codes, weights);
   asm volatile("" : "+v"(sum.raw));
+#endif
 }
 
-template <class Products, int kPixels, int kBlocks>
-HWY_INLINE void finish(const Tile& a, const typename Products::Sums (&sums)[kPixels][kBlocks]) {
-  const Words d;
-  uint32_t* out = reinterpret_cast<uint32_t*>(a.out);
-  UNROLL
-  for (int p = 0; p < kPixels; ++p, out += a.out_stride_elems) {
-    UNROLL
-    for (int r = 0; r < kBlocks; ++r) {
-      uint32_t* to = out + r * hn::Lanes(d);
-      const WordVector sum = Products::widen(sums[p][r]);
-      hn::StoreU(a.adds ? hn::Add(sum, hn::LoadU(d, to)) : sum, d, to);
-    }
-  }
-}
-
-// Sums over all steps in the form that Products have.
-template <class Products, int kPixels, int kBlocks>
-HWY_NOINLINE void plain_tile(const Tile& a) {
+template <class Products, bool kFirst, int kTiles, int kBlocks>
+HWY_INLINE void add_step(const uint8_t* values, size_t tile_bytes, const uint8_t* weights,
+                         typename Products::Sums (&sums)[kTiles][kBlocks]) {
   const Bytes d8;
-  typename Products::Sums sums[kPixels][kBlocks];
+  ByteVector w[kBlocks];
   UNROLL
-  for (int p = 0; p < kPixels; ++p) {
-    UNROLL
-    for (int r = 0; r < kBlocks; ++r) sums[p][r] = Products::zero();
-  }
-  const uint8_t *values = a.values, *weights = a.weights;
-  const size_t pixel_bytes = a.pixel_bytes, ahead_bytes = a.ahead_bytes;
-  for (int i = 0; i < a.steps; ++i, values += 4, weights += kBlocks * hn::Lanes(d8)) {
-    ByteVector w[kBlocks];
+  for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * hn::Lanes(d8));
+  UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    const ByteVector v = broadcast_four(values + t * tile_bytes);
     UNROLL
     for (int r = 0; r < kBlocks; ++r) {
-      w[r] = hn::LoadU(d8, weights + r * hn::Lanes(d8));
-      __builtin_prefetch(weights + r * hn::Lanes(d8) + ahead_bytes);
-    }
-    UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      const ByteVector v = broadcast_four(values + p * pixel_bytes);
-      UNROLL
-      for (int r = 0; r < kBlocks; ++r) {
-        sums[p][r] = Products::add(sums[p][r], v, w[r]);
-        keep_order(sums[p][r]);
+      if constexpr (kFirst) {
+        sums[t][r] = Products::add(Products::zero(), v, w[r]);
+        asm volatile("" : "+v"(sums[t][r].raw));
+      } else {
+        add_to<Products>(sums[t][r], v, w[r]);
       }
     }
   }
-  finish<Products>(a, sums);
 }
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-
-// sums + pairs of `shorts`. The factors are read from memory, since sums need the registers.
-HWY_INLINE WordVector add_pairs(WordVector sums, ByteProducts::Sums shorts) {
-  HWY_ALIGN static constexpr int16_t kOnes[32] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                                  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  asm("vpmaddwd %1, %0, %0" : "+v"(shorts.raw) : "m"(*reinterpret_cast<const decltype(shorts.raw)*>(kOnes)));
-  return hn::Add(sums, hn::BitCast(Words(), shorts));
-}
-
-// broadcast_four(row + at + kOffset), written out so that it is neither kept in a register from one block to
-// the next nor given an address register of its own.
-template <int kOffset>
-HWY_INLINE ByteVector broadcast_at(const uint8_t* row, size_t at) {
-  ByteVector v;
-  asm volatile("vpbroadcastd %c3(%1,%2), %0" : "=v"(v.raw) : "r"(row), "r"(at), "i"(kOffset) : "memory");
-  return v;
-}
-
-// Products of steps [kStep, kGroup) behind `at`.
-template <int kStep, int kGroup>
-HWY_INLINE void add_steps(const uint8_t* row, size_t at, const ByteVector (&w)[kGroup],
-                          ByteProducts::Sums& sum) {
-  if constexpr (kStep < kGroup) {
-    sum = ByteProducts::add(sum, broadcast_at<4 * kStep>(row, at), w[kStep]);
-    keep_order(sum);
-    add_steps<kStep + 1>(row, at, w, sum);
-  }
-}
-
-// 16-bit sums over kGroup steps at a time, added up in 32 bits.
-template <int kGroup, int kPixels, int kBlocks>
-HWY_INLINE void add_group(const uint8_t* const (&rows)[kPixels], size_t at, const uint8_t* weights,
-                          WordVector (&sums)[kPixels][kBlocks]) {
-  const Bytes d8;
+template <class Products, bool kAdds, int kTiles, int kBlocks>
+HWY_INLINE void finish(const typename Products::Sums (&sums)[kTiles][kBlocks], uint32_t* out) {
+  const Words d;
   UNROLL
-  for (int r = 0; r < kBlocks; ++r) {
-    ByteVector w[kGroup];
+  for (int t = 0; t < kTiles; ++t) {
     UNROLL
-    for (int i = 0; i < kGroup; ++i) w[i] = hn::LoadU(d8, weights + (i * kBlocks + r) * hn::Lanes(d8));
-    UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      auto sum = ByteProducts::zero();
-      add_steps<0>(rows[p], at, w, sum);
-      sums[p][r] = add_pairs(sums[p][r], sum);
-      keep_order(sums[p][r]);
+    for (int r = 0; r < kBlocks; ++r) {
+      uint32_t* to = out + (t * kBlocks + r) * hn::Lanes(d);
+      const WordVector sum = Products::widen(sums[t][r]);
+      hn::StoreU(kAdds ? hn::Add(sum, hn::LoadU(d, to)) : sum, d, to);
     }
   }
 }
 
-template <int kGroup, int kPixels, int kBlocks>
-HWY_NOINLINE void grouped_tile(const Tile& a) {
-  const size_t step_bytes = kBlocks * hn::Lanes(Bytes());
-  WordVector sums[kPixels][kBlocks];
-  const uint8_t* rows[kPixels];
-  UNROLL
-  for (int p = 0; p < kPixels; ++p) {
-    rows[p] = a.values + p * a.pixel_bytes;
-    UNROLL
-    for (int r = 0; r < kBlocks; ++r) sums[p][r] = hn::Zero(Words());
-  }
-  const uint8_t* weights = a.weights;
-  const size_t ahead_bytes = a.ahead_bytes, end = size_t{4} * a.steps;
-  size_t at = 0;
-  for (; at + 4 * kGroup <= end; at += 4 * kGroup, weights += kGroup * step_bytes) {
-    for (size_t line = 0; line < kGroup * step_bytes; line += 64)
-      __builtin_prefetch(weights + ahead_bytes + line);
-    add_group<kGroup>(rows, at, weights, sums);
-  }
-  for (; at < end; at += 4, weights += step_bytes) add_group<1>(rows, at, weights, sums);
-  finish<DirectProducts>(a, sums);
-}
-
-#endif
-
-// How the products of one position are added up.
-enum class Adding { kPlain, kGroupsOf4, kGroupsOf2, kDirect, kWide };
-
-template <int kPixels, int kBlocks>
-HWY_INLINE void tile_by(Adding adding, const Tile& a) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  switch (adding) {
-    case Adding::kPlain:
-      return plain_tile<ByteProducts, kPixels, kBlocks>(a);
-    case Adding::kGroupsOf4:
-      return grouped_tile<4, kPixels, kBlocks>(a);
-    case Adding::kGroupsOf2:
-      return grouped_tile<2, kPixels, kBlocks>(a);
-    case Adding::kDirect:
-      return plain_tile<DirectProducts, kPixels, kBlocks>(a);
-    case Adding::kWide:
-      return plain_tile<WordProducts, kPixels, kBlocks>(a);
-  }
-#else
-  static_cast<void>(adding);
-  plain_tile<ByteProducts, kPixels, kBlocks>(a);
-#endif
-}
-
-template <int kPixels>
-HWY_INLINE void tile_of(int pixels, int blocks, Adding adding, const Tile& a) {
-  if constexpr (kPixels > 1) {
-    if (pixels < kPixels) return tile_of<kPixels - 1>(pixels, blocks, adding, a);
-  }
-  blocks == 2 ? tile_by<kPixels, 2>(adding, a) : tile_by<kPixels, 1>(adding, a);
-}
-
-// Steps in 16-bit sums from which storing them in between costs less than adding up groups in 32 bits.
-constexpr int kMinPart = 8;
-
-void position(const WinogradProducts& a, int position) {
-  const size_t lanes = hn::Lanes(Words()), step_bytes = 4 * lanes * a.blocks;
-  const uint8_t* weights = a.weights + position * a.steps * step_bytes;
-  const uint8_t* values = a.values + position * a.position_bytes;
-  int32_t* out = a.products + size_t{1} * position * a.tiles * a.blocks * lanes;
-  const int room = a.exact_steps == nullptr ? a.steps : a.exact_steps[position];
-  const Adding adding = a.exact_steps == nullptr              ? Adding::kWide
-                        : room >= std::min(a.steps, kMinPart) ? Adding::kPlain
-                        : room >= 4                           ? Adding::kGroupsOf4
-                        : room >= 2                           ? Adding::kGroupsOf2
-                                                              : Adding::kDirect;
-  const int parts = adding == Adding::kPlain ? (a.steps + room - 1) / room : 1;
-  for (int part = 0; part < parts; ++part) {
-    const int from = a.steps * part / parts, steps = a.steps * (part + 1) / parts - from;
-    const size_t pixel_bytes = size_t{4} * a.steps, out_stride = a.blocks * lanes;
-    size_t ahead = a.steps * step_bytes;
-    const int most = adding == Adding::kGroupsOf4 ? kMaxPixelsOfGroups : kMaxPixels;
-    for (int x = 0, groups = (a.tiles + most - 1) / most; groups > 0; --groups) {
-      const int pixels = (a.tiles - x + groups - 1) / groups;
-      tile_of<kMaxPixels>(
-          pixels, a.blocks, adding,
-          {values + x * pixel_bytes + size_t{4} * from, pixel_bytes, weights + from * step_bytes, steps,
-           ahead, out + x * out_stride, out_stride, part > 0});
-      x += pixels;
-      ahead = 0;
+template <class Products, int kTiles, int kBlocks>
+HWY_NOINLINE void add_groups(const Groups& a) {
+  const size_t step_bytes = kBlocks * hn::Lanes(Bytes()), tile_bytes = a.tile_bytes;
+  const size_t ahead_step_bytes = a.ahead_step_bytes;
+  const uint8_t *first = a.values, *ahead = a.ahead;
+  uint32_t* out = reinterpret_cast<uint32_t*>(a.out);
+  for (int group = 0; group < a.groups; ++group, first += kTiles * tile_bytes) {
+    typename Products::Sums sums[kTiles][kBlocks];
+    const uint8_t *values = first, *weights = a.weights;
+    add_step<Products, true>(values, tile_bytes, weights, sums);
+    for (int i = 1; i < a.steps; ++i) {
+      values += 4;
+      weights += step_bytes;
+      UNROLL
+      for (size_t line = 0; line < step_bytes; line += 64) __builtin_prefetch(ahead + line);
+      ahead += ahead_step_bytes;
+      add_step<Products, false>(values, tile_bytes, weights, sums);
     }
+    if (a.adds) {
+      finish<Products, true>(sums, out);
+    } else {
+      finish<Products, false>(sums, out);
+    }
+    out += kTiles * kBlocks * hn::Lanes(Words());
   }
+}
+
+using AddGroups = void (*)(const Groups&);
+
+template <class Products, size_t... kTiles>
+AddGroups function_of(int tiles, int blocks, std::index_sequence<kTiles...>) {
+  static constexpr AddGroups kOne[] = {add_groups<Products, kTiles + 1, 1>...};
+  static constexpr AddGroups kTwo[] = {add_groups<Products, kTiles + 1, 2>...};
+  return (blocks == 1 ? kOne : kTwo)[tiles - 1];
+}
+
+template <class Products>
+void add_tiles(Groups a, int tiles, int blocks) {
+  const int groups = (tiles + kMaxTiles - 1) / kMaxTiles, small = tiles / groups;
+  a.ahead_step_bytes = 4 * hn::Lanes(Words()) * blocks / groups;
+  for (int size : {small + 1, small}) {
+    a.groups = size > small ? tiles - small * groups : groups - a.groups;
+    if (a.groups == 0) continue;
+    function_of<Products>(size, blocks, std::make_index_sequence<kMaxTiles>())(a);
+    a.values += a.groups * size * a.tile_bytes;
+    a.ahead += a.groups * (a.steps - 1) * a.ahead_step_bytes;
+    a.out += a.groups * size * blocks * hn::Lanes(Words());
+  }
+}
+
+void add_tiles_by(bool wide, int room, const Groups& a, int tiles, int blocks) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if (wide) return add_tiles<WordProducts>(a, tiles, blocks);
+  if (room == 1) return add_tiles<DirectProducts>(a, tiles, blocks);
+#endif
+  add_tiles<ByteProducts>(a, tiles, blocks);
 }
 
 void products(const WinogradProducts& a) {
-  for (int i = 0; i < kWinogradPositions; ++i) position(a, i);
+  const size_t lanes = hn::Lanes(Words()), step_bytes = 4 * lanes * a.blocks;
+  const bool wide = a.exact_steps == nullptr;
+  for (int position = 0; position < kWinogradPositions; ++position) {
+    const auto [first, tiles] = a.range[position];
+    if (tiles == 0) continue;
+    const uint8_t* weights = a.weights + position * a.steps * step_bytes;
+    const uint8_t* values = a.values + position * a.position_bytes + size_t{4} * a.steps * first;
+    int32_t* out = a.products + size_t{1} * position * kWinogradTiles * kWinogradBlocks * lanes;
+    const int room = wide ? a.steps : a.exact_steps[position];
+    // Sums of one step each are taken in 32 bits.
+    const int parts = room == 1 ? 1 : (a.steps + room - 1) / room;
+    for (int part = 0; part < parts; ++part) {
+      const int from = a.steps * part / parts, steps = a.steps * (part + 1) / parts - from;
+      const uint8_t* part_weights = weights + from * step_bytes;
+      add_tiles_by(wide, room,
+                   {values + size_t{4} * from, size_t{4} * a.steps, part_weights, steps,
+                    part_weights + a.steps * step_bytes, 0, out, part > 0, 0},
+                   tiles, a.blocks);
+    }
+  }
 }
 
 using Integers = hn::ScalableTag<int32_t>;
@@ -313,47 +245,76 @@ using Integers = hn::ScalableTag<int32_t>;
 // Twice the two outputs of one dimension.
 HWY_INLINE void combine(WordVector m0, WordVector m1, WordVector m2, WordVector m3, WordVector& y0,
                         WordVector& y1) {
-  y0 = hn::Add(hn::Add(m0, m0), hn::Add(m1, m2));
-  y1 = hn::Sub(hn::Sub(m1, m2), hn::Add(m3, m3));
+  y0 = hn::Add(m0, hn::Add(m1, m2));
+  y1 = hn::Sub(hn::Sub(m1, m2), m3);
 }
 
-void outputs(const WinogradOutputs& a) {
+// The 2x2 outputs of one tile and vector of channels. products: of the first position; last_column: of the
+// fourth.
+HWY_INLINE void outputs_of(const int32_t* products, const int32_t* last_column, const int32_t* constants,
+                           size_t lanes_used, WordVector (&sums)[4]) {
+  const Words d;
+  const auto load = [&](const int32_t* from) {
+    return hn::LoadU(d, reinterpret_cast<const uint32_t*>(from));
+  };
+  const size_t stride = kWinogradTiles * kWinogradBlocks * hn::Lanes(d);
+  WordVector left[4], right[4];
+  UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const int32_t* row = products + 4 * i * stride;
+    combine(load(row), load(row + stride), load(row + 2 * stride), load(last_column + 4 * i * stride),
+            left[i], right[i]);
+  }
+  combine(left[0], left[1], left[2], left[3], sums[0], sums[2]);
+  combine(right[0], right[1], right[2], right[3], sums[1], sums[3]);
+  UNROLL
+  for (int i = 0; i < 4; ++i) sums[i] = hn::Add(sums[i], load(constants + i * lanes_used));
+}
+
+template <bool kTerms>
+void outputs_with(const WinogradOutputs& a) {
   const Words d;
   const int lanes = static_cast<int>(hn::Lanes(d));
-  const size_t position_elems = size_t{1} * a.tiles * a.lanes_used;
+  const size_t stride = a.out_stride_elems, row_stride = a.ow * stride;
   int y = a.first / a.row_tiles * 2, x = a.first % a.row_tiles * 2;
+  const int32_t* products = a.products;
+  const int32_t* last_column = a.products + 3 * kWinogradTiles * kWinogradBlocks * lanes;
   for (int tile = 0; tile < a.tiles; ++tile) {
-    const int height = std::min(2, a.oh - y), width = std::min(2, a.ow - x);
+    const bool below = y + 1 < a.oh, right = x + 1 < a.ow;
     const size_t pixel = size_t{1} * y * a.ow + x;
+    WordVector terms[4];
+    if constexpr (kTerms) {
+      const uint32_t* from = a.pixel_terms + pixel;
+      const size_t next_row = below ? a.ow : 0, next = right ? 1 : 0;
+      terms[0] = hn::Set(d, from[0]), terms[1] = hn::Set(d, from[next]);
+      terms[2] = hn::Set(d, from[next_row]), terms[3] = hn::Set(d, from[next_row + next]);
+    }
     for (int c = 0; c < a.channels; c += lanes) {
-      const int32_t* products = a.products + size_t{1} * tile * a.lanes_used + c;
-      const auto load = [&](const int32_t* from) {
-        return hn::LoadU(d, reinterpret_cast<const uint32_t*>(from));
-      };
-      WordVector left[4], right[4], sums[2][2];
-      for (int i = 0; i < 4; ++i) {
-        const auto m = [&](int j) { return load(products + (4 * i + j) * position_elems); };
-        combine(m(0), m(1), m(2), m(3), left[i], right[i]);
-      }
-      combine(left[0], left[1], left[2], left[3], sums[0][0], sums[1][0]);
-      combine(right[0], right[1], right[2], right[3], sums[0][1], sums[1][1]);
-      const WordVector bias = load(a.bias + c);
+      WordVector sums[4];
+      outputs_of(products + c, last_column + c, a.constants + c, a.lanes_used, sums);
       UNROLL
       for (int i = 0; i < 4; ++i) {
-        if (i / 2 >= height || i % 2 >= width) continue;
-        const size_t at = pixel + size_t{1} * (i / 2) * a.ow + i % 2;
-        const WordVector four = hn::Add(sums[i / 2][i % 2], load(a.shifted + i * a.lanes_used + c));
-        const WordVector sum = hn::BitCast(d, hn::ShiftRight<2>(hn::BitCast(Integers(), four)));
-        WordVector out = hn::Add(hn::ShiftLeftSame(sum, a.mul_shift), bias);
-        if (a.pixel_sums != nullptr) out = hn::Add(out, hn::Set(d, a.value_factor * a.pixel_sums[at]));
-        store_channels(out, a.out + at * a.out_stride_elems + c, a.channels - c);
+        if constexpr (kTerms) sums[i] = hn::Add(sums[i], terms[i]);
+        sums[i] = hn::BitCast(d, hn::ShiftRightSame(hn::BitCast(Integers(), sums[i]), a.shift));
       }
+      int32_t* out = a.out + pixel * stride + c;
+      const int channels = a.channels - c;
+      store_channels(sums[0], out, channels);
+      if (right) store_channels(sums[1], out + stride, channels);
+      if (below) store_channels(sums[2], out + row_stride, channels);
+      if (below && right) store_channels(sums[3], out + row_stride + stride, channels);
     }
+    products += a.lanes_used;
+    if (right) last_column += a.lanes_used;
     if ((x += 2) >= 2 * a.row_tiles) {
       x = 0;
       y += 2;
     }
   }
+}
+
+void outputs(const WinogradOutputs& a) {
+  a.pixel_terms != nullptr ? outputs_with<true>(a) : outputs_with<false>(a);
 }
 
 WinogradTarget target() {

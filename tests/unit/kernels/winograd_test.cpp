@@ -14,7 +14,7 @@ class WinogradKernel : public KernelTest {};
 // Tiles of 2x2 outputs that reach over the image, chunks of tiles that end within a row of them, and parts of
 // vectors, in bytes (4 bits) and in 16 bits.
 TEST_P(WinogradKernel, PartsOfTiles) {
-  for (auto [ih, iw] : {std::array{1, 1}, {1, 6}, {2, 2}, {3, 5}, {5, 4}, {9, 13}, {17, 17}, {6, 130}}) {
+  for (auto [ih, iw] : {std::array{1, 1}, {1, 6}, {2, 2}, {3, 5}, {5, 4}, {9, 13}, {17, 17}, {6, 130}, {3, 131}}) {
     for (int ic : {1, 3, 6, 33}) {
       for (int oc : {1, 16, 33, 65}) {
         for (Grid grid : {Grid::kOdd, Grid::kTwosComplement}) {
