@@ -109,12 +109,17 @@ class WinogradKernel final : public RowKernel {
     size_t position_bytes, bytes;
   };
 
+  struct TilePlace {
+    int y, x;
+  };
+
   Parts parts_of(int rows, uint8_t* scratch) const noexcept;
   void pack_weights(std::span<const uint8_t> codes);
-  void measure_room();
+  void divide_steps();
   void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
   void pixel_terms(const RowBand& band, uint32_t* out) const noexcept;
-  WinogradProducts::Range range_of(int position, int rows, int from, int end) const noexcept;
+  TilePlace place_of(int tile) const noexcept { return {tile / row_tiles_, tile % row_tiles_}; }
+  WinogradProducts::Range range_of(int position, int rows, TilePlace from, TilePlace end) const noexcept;
   void compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
                      int tiles) const noexcept;
   /// Tiles per row that have products in this column of positions.
@@ -133,7 +138,7 @@ class WinogradKernel final : public RowKernel {
   int lanes_, blocks_, padded_w_, row_tiles_, padded_ic_, steps_;
   int shift_ = 0;  ///< added to transformed codes, to make them unsigned
   size_t part_bytes_, sums_bytes_;
-  std::vector<int> exact_steps_;    ///< [chunks][16]: see WinogradProducts
+  std::vector<int> part_steps_;     ///< [chunks][16]: see WinogradProducts
   std::vector<uint8_t> weights_;    ///< [chunks][16][steps][blocks of a chunk][lanes][4], or [..][2] int16_t
   std::vector<int32_t> constants_;  ///< [chunks][4][lanes of a chunk]: see WinogradOutputs
 };
@@ -212,10 +217,10 @@ void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
           static_cast<int32_t>(bias - shifted);
     }
   }
-  if (!wide_) measure_room();
+  if (!wide_) divide_steps();
 }
 
-void WinogradKernel::measure_room() {
+void WinogradKernel::divide_steps() {
   const auto* weights = reinterpret_cast<const int8_t*>(weights_.data());
   for (int chunk = 0; chunk < blocks(); ++chunk) {
     const int lanes = blocks_of(chunk) * lanes_;
@@ -225,7 +230,9 @@ void WinogradKernel::measure_room() {
         most = std::min(most, exact_steps(target_, weights + size_t{4} * lane, steps_, lanes,
                                           4 * ((1 << p_.a_bits) - 1)));
       }
-      exact_steps_.push_back(most);
+      // Sums of a step each are as well widened in registers; otherwise parts of as even sizes as may be.
+      const int parts = (steps_ + most - 1) / most;
+      part_steps_.push_back(most == 1 ? 0 : (steps_ + parts - 1) / parts);
       weights += size_t{4} * steps_ * lanes;
     }
   }
@@ -236,6 +243,7 @@ void WinogradKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept 
   if (stored_.value_factor == 0) return;
   auto* sums = reinterpret_cast<uint32_t*>(row + 4 * part_bytes_);
   for (int x = 0; x < padded_w_; ++x) sums[x] = target_.sum(codes + size_t{1} * x * p_.ic, p_.ic);
+  for (int x = 0; x < p_.ow; ++x) sums[x] += sums[x + 1] + sums[x + 2];
 }
 
 WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const noexcept {
@@ -277,21 +285,21 @@ void WinogradKernel::transform_rows(const RowBand& band, const Parts& parts) con
 void WinogradKernel::pixel_terms(const RowBand& band, uint32_t* out) const noexcept {
   const uint32_t factor = static_cast<uint32_t>(stored_.value_factor) << output_shift();
   for (int y = 0; y < band.count; ++y, out += p_.ow) {
-    std::fill_n(out, p_.ow, 0);
-    for (int ky = 0; ky < 3; ++ky) {
-      const auto* sums = reinterpret_cast<const uint32_t*>(band.rows[3 * y + ky] + 4 * part_bytes_);
-      for (int x = 0; x < p_.ow; ++x) out[x] += factor * (sums[x] + sums[x + 1] + sums[x + 2]);
-    }
+    const auto sums = [&](int ky) {
+      return reinterpret_cast<const uint32_t*>(band.rows[3 * y + ky] + 4 * part_bytes_);
+    };
+    const uint32_t *top = sums(0), *middle = sums(1), *bottom = sums(2);
+    for (int x = 0; x < p_.ow; ++x) out[x] = factor * (top[x] + middle[x] + bottom[x]);
   }
 }
 
 // The second output of a dimension alone needs the last position, so tiles that have only the first leave it
 // out.
-WinogradProducts::Range WinogradKernel::range_of(int position, int rows, int from, int end) const noexcept {
+WinogradProducts::Range WinogradKernel::range_of(int position, int rows, TilePlace from,
+                                                 TilePlace end) const noexcept {
   const int full_rows = position / 4 == 3 ? rows / 2 : (rows + 1) / 2, tiles = tiles_of(position % 4);
-  const auto before = [&](int tile) {
-    const int y = tile / row_tiles_;
-    return y < full_rows ? y * tiles + std::min(tile % row_tiles_, tiles) : full_rows * tiles;
+  const auto before = [&](TilePlace at) {
+    return at.y < full_rows ? at.y * tiles + std::min(at.x, tiles) : full_rows * tiles;
   };
   return {before(from), before(end) - before(from)};
 }
@@ -299,15 +307,15 @@ WinogradProducts::Range WinogradKernel::range_of(int position, int rows, int fro
 void WinogradKernel::compute_chunk(const RowBand& band, const Parts& parts, int chunk, int first_tile,
                                    int tiles) const noexcept {
   const int blocks = blocks_of(chunk), lanes = blocks * lanes_, channel = chunk * kWinogradBlocks * lanes_;
+  const TilePlace from = place_of(first_tile), end = place_of(first_tile + tiles);
   WinogradProducts products{};
   products.values = parts.values;
   products.position_bytes = parts.position_bytes;
   products.weights = weights_.data() + size_t{4} * kWinogradPositions * channel * steps_;
-  for (int i = 0; i < kWinogradPositions; ++i)
-    products.range[i] = range_of(i, band.count, first_tile, first_tile + tiles);
+  for (int i = 0; i < kWinogradPositions; ++i) products.range[i] = range_of(i, band.count, from, end);
   products.steps = steps_;
   products.blocks = blocks;
-  products.exact_steps = wide_ ? nullptr : exact_steps_.data() + size_t{1} * kWinogradPositions * chunk;
+  products.part_steps = wide_ ? nullptr : part_steps_.data() + size_t{1} * kWinogradPositions * chunk;
   products.products = parts.products;
   target_.products(products);
   WinogradOutputs out{};

@@ -50,9 +50,8 @@ struct WinogradProducts {
   } range[kWinogradPositions];
   int steps;
   int blocks;  ///< of `lanes` channels
-  /// [16]: consecutive steps that 16-bit sums hold wherever they begin, at least 1; null: operands of 16
-  /// bits.
-  const int* exact_steps;
+  /// [16]: the most steps in one 16-bit sum, or 0: sums of 32 bits. Null: operands of 16 bits.
+  const int* part_steps;
   /// [16][kWinogradTiles * kWinogradBlocks * lanes], of each position [tiles][blocks][lanes], modulo 2^32
   int32_t* products;
 };

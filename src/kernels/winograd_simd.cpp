@@ -195,47 +195,64 @@ AddGroups function_of(int tiles, int blocks, std::index_sequence<kTiles...>) {
   return (blocks == 1 ? kOne : kTwo)[tiles - 1];
 }
 
-template <class Products>
-void add_tiles(Groups a, int tiles, int blocks) {
-  const int groups = (tiles + kMaxTiles - 1) / kMaxTiles, small = tiles / groups;
-  a.ahead_step_bytes = 4 * hn::Lanes(Words()) * blocks / groups;
-  for (int size : {small + 1, small}) {
-    a.groups = size > small ? tiles - small * groups : groups - a.groups;
-    if (a.groups == 0) continue;
-    function_of<Products>(size, blocks, std::make_index_sequence<kMaxTiles>())(a);
-    a.values += a.groups * size * a.tile_bytes;
-    a.ahead += a.groups * (a.steps - 1) * a.ahead_step_bytes;
-    a.out += a.groups * size * blocks * hn::Lanes(Words());
-  }
+// Tiles in groups of as even sizes as may be: first the larger ones, of size + 1.
+struct Grouping {
+  int tiles, size, larger, groups;
+};
+
+Grouping group(int tiles) {
+  const int groups = (tiles + kMaxTiles - 1) / kMaxTiles, size = tiles / groups;
+  return {tiles, size, tiles - size * groups, groups};
 }
 
-void add_tiles_by(bool wide, int room, const Groups& a, int tiles, int blocks) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  if (wide) return add_tiles<WordProducts>(a, tiles, blocks);
-  if (room == 1) return add_tiles<DirectProducts>(a, tiles, blocks);
-#endif
-  add_tiles<ByteProducts>(a, tiles, blocks);
+template <class Products>
+void add_tiles(Groups& a, const Grouping& by, int blocks) {
+  a.ahead_step_bytes = 4 * hn::Lanes(Words()) * blocks / by.groups;
+  const auto add = [&](int groups, int size) {
+    if (groups == 0) return;
+    a.groups = groups;
+    function_of<Products>(size, blocks, std::make_index_sequence<kMaxTiles>())(a);
+    a.values += groups * size * a.tile_bytes;
+    a.ahead += groups * (a.steps - 1) * a.ahead_step_bytes;
+    a.out += groups * size * blocks * hn::Lanes(Words());
+  };
+  add(by.larger, by.size + 1);
+  add(by.groups - by.larger, by.size);
 }
 
 void products(const WinogradProducts& a) {
   const size_t lanes = hn::Lanes(Words()), step_bytes = 4 * lanes * a.blocks;
-  const bool wide = a.exact_steps == nullptr;
+  const bool wide = a.part_steps == nullptr;
+  Grouping by{};
   for (int position = 0; position < kWinogradPositions; ++position) {
     const auto [first, tiles] = a.range[position];
     if (tiles == 0) continue;
+    if (tiles != by.tiles) by = group(tiles);
     const uint8_t* weights = a.weights + position * a.steps * step_bytes;
     const uint8_t* values = a.values + position * a.position_bytes + size_t{4} * a.steps * first;
     int32_t* out = a.products + size_t{1} * position * kWinogradTiles * kWinogradBlocks * lanes;
-    const int room = wide ? a.steps : a.exact_steps[position];
-    // Sums of one step each are taken in 32 bits.
-    const int parts = room == 1 ? 1 : (a.steps + room - 1) / room;
-    for (int part = 0; part < parts; ++part) {
-      const int from = a.steps * part / parts, steps = a.steps * (part + 1) / parts - from;
+    const int part_steps = wide || a.part_steps[position] == 0 ? a.steps : a.part_steps[position];
+    for (int from = 0; from < a.steps; from += part_steps) {
       const uint8_t* part_weights = weights + from * step_bytes;
-      add_tiles_by(wide, room,
-                   {values + size_t{4} * from, size_t{4} * a.steps, part_weights, steps,
-                    part_weights + a.steps * step_bytes, 0, out, part > 0, 0},
-                   tiles, a.blocks);
+      Groups groups;  // not copied later on: whole vectors cannot be loaded soon after their parts are stored
+      groups.values = values + size_t{4} * from;
+      groups.tile_bytes = size_t{4} * a.steps;
+      groups.weights = part_weights;
+      groups.steps = std::min(part_steps, a.steps - from);
+      groups.ahead = part_weights + a.steps * step_bytes;
+      groups.out = out;
+      groups.adds = from > 0;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+      if (wide) {
+        add_tiles<WordProducts>(groups, by, a.blocks);
+        continue;
+      }
+      if (a.part_steps[position] == 0) {
+        add_tiles<DirectProducts>(groups, by, a.blocks);
+        continue;
+      }
+#endif
+      add_tiles<ByteProducts>(groups, by, a.blocks);
     }
   }
 }
