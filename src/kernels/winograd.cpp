@@ -17,8 +17,6 @@
 namespace bitstrata::kernels {
 namespace {
 
-/// Pixels of a band, so that its tiles share the reading of the weights.
-constexpr int kBandPixels = 112;
 /// Written behind each part of a transformed row, as whole vectors are stored.
 constexpr size_t kSlack = 64;
 /// The position that adds up four codes and so is never negative.
@@ -91,7 +89,7 @@ class WinogradKernel final : public RowKernel {
   size_t row_bytes() const noexcept override { return 4 * part_bytes_ + sums_bytes_; }
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
   int blocks() const noexcept override { return (blocks_ + kWinogradBlocks - 1) / kWinogradBlocks; }
-  int band_pixels() const noexcept override { return kBandPixels; }
+  int band_pixels() const noexcept override { return 4 * target_.band_tiles; }
   int row_multiple() const noexcept override { return 2; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override { return parts_of(rows, nullptr).bytes; }
@@ -257,7 +255,7 @@ WinogradKernel::Parts WinogradKernel::parts_of(int rows, uint8_t* scratch) const
   parts.position_bytes = round_up(size_t{4} * steps_ * tiles + kSlack, 64);
   parts.values = take(kWinogradPositions * parts.position_bytes);
   parts.products = reinterpret_cast<int32_t*>(
-      take(sizeof(int32_t) * kWinogradPositions * kWinogradTiles * kWinogradBlocks * lanes_));
+      take(sizeof(int32_t) * kWinogradPositions * target_.chunk_tiles * kWinogradBlocks * lanes_));
   parts.terms = reinterpret_cast<uint32_t*>(take(sizeof(uint32_t) * rows * p_.ow));
   return parts;
 }
@@ -340,7 +338,7 @@ void WinogradKernel::compute(const RowBand& band, int first, int last, uint8_t* 
   const int tiles = (band.count + 1) / 2 * row_tiles_;
   transform_rows(band, parts);
   if (stored_.value_factor != 0) pixel_terms(band, parts.terms);
-  const int parts_of_tiles = (tiles + kWinogradTiles - 1) / kWinogradTiles;
+  const int parts_of_tiles = (tiles + target_.chunk_tiles - 1) / target_.chunk_tiles;
   for (int chunk = first; chunk < last; ++chunk) {
     for (int i = 0; i < parts_of_tiles; ++i) {
       const int from = tiles * i / parts_of_tiles, end = tiles * (i + 1) / parts_of_tiles;

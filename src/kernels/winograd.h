@@ -10,8 +10,8 @@ namespace bitstrata::kernels {
 
 /// Positions of a transformed 4x4 tile, row by row.
 inline constexpr int kWinogradPositions = 16;
-/// Products are made and used up by so many tiles and blocks of channels at most.
-inline constexpr int kWinogradTiles = 28, kWinogradBlocks = 2;
+/// Products are made and used up by so many blocks of channels at most.
+inline constexpr int kWinogradBlocks = 2;
 
 /// One input row to be transformed along its columns, tile by tile.
 struct WinogradColumns {
@@ -52,7 +52,8 @@ struct WinogradProducts {
   int blocks;  ///< of `lanes` channels
   /// [16]: the most steps in one 16-bit sum, or 0: sums of 32 bits. Null: operands of 16 bits.
   const int* part_steps;
-  /// [16][kWinogradTiles * kWinogradBlocks * lanes], of each position [tiles][blocks][lanes], modulo 2^32
+  /// [16][WinogradTarget::chunk_tiles * kWinogradBlocks * lanes], of each position [tiles][blocks][lanes],
+  /// modulo 2^32
   int32_t* products;
 };
 
@@ -79,6 +80,8 @@ struct WinogradOutputs {
 struct WinogradTarget {
   int lanes = 0;  ///< 0: not compiled in, or this CPU cannot run it
   const char* name = "";
+  int chunk_tiles = 0;        ///< products are made and used up by so many tiles at most
+  int band_tiles = 0;         ///< that share the reading of the weights
   int products_per_step = 0;  ///< products that a step adds to one 16-bit sum; 0: sums have 32 bits
   int max_sum = 0;            ///< largest absolute value of a 16-bit sum
   bool wide = false;          ///< takes operands of 16 bits
