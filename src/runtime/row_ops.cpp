@@ -10,11 +10,15 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/requantize-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace bitstrata::runtime {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
+using kernels::HWY_NAMESPACE::clip_vector;
+using kernels::HWY_NAMESPACE::codes_of;
 
 /// Calls body(tag, index) on whole vectors and then on single elements.
 template <typename Body>
@@ -32,12 +36,6 @@ HWY_INLINE hn::Vec<D> load_codes(D d, const uint8_t* v, int zero, float scale) {
   const hn::Rebind<int32_t, D> d32;
   const auto integers = hn::Add(hn::PromoteTo(d32, hn::LoadU(d8, v)), hn::Set(d32, zero));
   return hn::Mul(hn::ConvertTo(d, integers), hn::Set(d, scale));
-}
-
-// Not Min and Max, whose treatment of NaN and of -0 differs between instruction sets.
-template <typename V>
-HWY_INLINE V clip_vector(V y, V a, V b) {
-  return hn::IfThenElse(hn::Gt(y, a), hn::IfThenElse(hn::Lt(y, b), y, b), a);
 }
 
 struct AddOp {
@@ -150,30 +148,6 @@ void hard_swish(float* y, size_t count) {
     const auto h = hn::Add(hn::Mul(x, hn::Set(d, 0.16666667f)), hn::Set(d, 0.5f));
     hn::StoreU(hn::Mul(x, clip_vector(h, hn::Zero(d), hn::Set(d, 1.0f))), d, y + i);
   });
-}
-
-// Into [low, high]; NaN becomes low.
-template <typename V>
-HWY_INLINE V clip_to_codes(V y, V low, V high) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  return hn::Min(hn::Max(y, low), high);  // these give their second operand for NaN
-#else
-  return clip_vector(y, low, high);
-#endif
-}
-
-// Clipped before it is rounded, which changes nothing as the bounds are integers. Then rounding half to even
-// is what the addition of 1.5 * 2^23 does, whose last bit stands for 1.
-template <typename D>
-HWY_INLINE hn::Vec<hn::Rebind<int32_t, D>> codes_of(D d, hn::Vec<D> y, float inverse, int zero,
-                                                    int max_code) {
-  const hn::Rebind<int32_t, D> d32;
-  constexpr float kRounder = 12582912.0f;
-  constexpr int32_t kRounderBits = 0x4B400000;
-  const auto clipped = clip_to_codes(hn::Mul(y, hn::Set(d, inverse)), hn::Set(d, static_cast<float>(zero)),
-                                     hn::Set(d, static_cast<float>(zero + max_code)));
-  const auto rounded = hn::BitCast(d32, hn::Add(clipped, hn::Set(d, kRounder)));
-  return hn::Sub(rounded, hn::Set(d32, kRounderBits + zero));
 }
 
 template <typename D>
