@@ -315,6 +315,10 @@ void report() {
     std::fprintf(stderr, "violated: most inputs are layers that kernels accept\n");
     std::_Exit(1);
   }
+  if (counts.inputs >= 1000 && counts.fused < counts.layers / 4) {
+    std::fprintf(stderr, "violated: every other layer is given to the kernels with its end\n");
+    std::_Exit(1);
+  }
 }
 
 }  // namespace

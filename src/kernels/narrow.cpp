@@ -5,18 +5,19 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "kernels/aligned.h"
 #include "kernels/families.h"
+#include "kernels/narrow_layout.h"
 #include "kernels/row_conv.h"
 
 namespace bitstrata::kernels {
 namespace {
 
-constexpr size_t round_up(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 /// Below this many steps between two widenings, these cost more than the window sums of centred weights.
 constexpr int kFewSteps = 32;
+
+/// Bytes of a prepared row that leave room for many in the first cache.
+constexpr size_t kSmallRow = 4096;
 
 /// Below this many, widening every step in registers is faster.
 constexpr int kDirectSteps = 4;
@@ -37,7 +38,7 @@ Stored centred(const ConvProblem& p, int centre) {
 }
 
 /// Steps of products of up to max_weight and the largest activation code that no 16-bit sum of `target`
-/// overflows in; 0 when one step can.
+/// overflows in, whatever the weights; 0 when one step can.
 int exact_steps(const NarrowTarget& target, const ConvProblem& p, int max_weight) {
   const int step = target.products_per_step * max_weight * ((1 << p.a_bits) - 1);
   return step == 0 ? 1 << 30 : target.max_sum / step;
@@ -57,32 +58,36 @@ class NarrowKernel final : public RowKernel {
  public:
   NarrowKernel(const ConvProblem& problem, std::span<const uint8_t> codes, const NarrowTarget& target);
 
-  size_t row_bytes() const noexcept override {
-    return code_bytes_ + (stored_.value_factor != 0 ? sums_count_ * sizeof(int32_t) : 0);
-  }
+  size_t row_bytes() const noexcept override { return sums_at_ + sums_bytes_ + operands_bytes_; }
   void prepare(const uint8_t* codes, uint8_t* row) const noexcept override;
-  bool takes_codes() const noexcept override {
-    const int run = group_ic_ * (p_.window.dilation_w == 1 ? p_.window.kernel_w : 1);
-    return !wide_ && p_.groups == 1 && stored_.value_factor == 0 && run % 4 == 0;
-  }
   int blocks() const noexcept override { return p_.groups * group_blocks_; }
+  /// More where the rows under them stay in the first cache all the same.
+  int band_pixels() const noexcept override { return row_bytes() <= kSmallRow ? 128 : 48; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
+  bool fuse(const Requantization& end) override;
   size_t scratch_bytes(int rows) const noexcept override {
-    return size_t{1} * rows * p_.ow * (p_.window.kernel_h * sizeof(uint8_t*) + sizeof(uint32_t));
+    return size_t{1} * rows * (p_.window.kernel_h * sizeof(uint8_t*) + p_.ow * sizeof(uint32_t));
   }
-  size_t weight_bytes() const noexcept override { return weights_.size() + bias_.size() * sizeof(int32_t); }
+  size_t weight_bytes() const noexcept override {
+    return weights_.size() + bias_.size() * sizeof(int32_t) + (mul_.size() + add_.size()) * sizeof(float);
+  }
   std::string implementation() const override { return target_.name; }
 
  private:
-  void choose_operands(std::span<const uint8_t> codes);
-  void make_runs();
+  void choose_sums(std::span<const uint8_t> codes);
+  void lay_out();
   void pack_weights(std::span<const uint8_t> codes);
   void pack_channel(const uint8_t* codes, uint8_t* out) const;
+  void make_bias(std::span<const uint8_t> codes);
+  /// Of channel o in bias_, mul_ and add_.
+  size_t place(int o) const noexcept {
+    return size_t{1} * (o / group_oc_) * group_blocks_ * target_.lanes + o % group_oc_;
+  }
   int operand_bytes() const noexcept { return wide_ ? 2 : 1; }
   const uint32_t* sums_of(const uint8_t* row, int group) const noexcept {
-    return reinterpret_cast<const uint32_t*>(row + code_bytes_) + size_t{1} * group * padded_w_;
+    return reinterpret_cast<const uint32_t*>(row + sums_at_) + size_t{1} * group * padded_w_;
   }
-  void find_codes(const RowBand& band, int group, const uint8_t** codes) const noexcept;
+  void gather_operands(const uint8_t* codes, int group, uint8_t* out) const noexcept;
   void window_sums(const RowBand& band, int group, uint32_t* out) const noexcept;
 
   ConvProblem p_;
@@ -91,122 +96,134 @@ class NarrowKernel final : public RowKernel {
   int group_ic_, group_oc_, padded_w_, group_blocks_;
   bool wide_ = false;  ///< operands of 16 bits
   void (*band_)(const NarrowBand&) = nullptr;
-  int pixel_bytes_;  ///< of one group
-  int steps_ = 0, exact_steps_ = 0;
-  size_t group_bytes_, code_bytes_, sums_count_;
-  std::vector<NarrowRun> runs_;
-  std::vector<uint8_t> weights_;  ///< [groups][group_blocks][steps][lanes][4], or [..][2] int16_t
+  NarrowLayout layout_;  ///< of a group's part of a prepared row
+  int row_steps_ = 0;
+  NarrowExact exact_{};
+  /// Behind the groups' planes: sums of the codes of each pixel, [groups][padded_w], if these are needed;
+  /// then the operands of one group, if these are not the codes themselves.
+  size_t sums_at_ = 0, sums_bytes_ = 0, operands_bytes_ = 0;
+  LineVector<uint8_t> weights_;   ///< [groups][group_blocks] of NarrowBand::weights
   std::vector<int32_t> bias_;     ///< [groups][group_blocks * lanes]
+  std::vector<float> mul_, add_;  ///< likewise, after fuse()
+  float inverse_ = 1;
+  int max_code_ = 0;
 };
 
 NarrowKernel::NarrowKernel(const ConvProblem& problem, std::span<const uint8_t> codes,
                            const NarrowTarget& target)
     : p_(problem), target_(target), stored_(choose_stored(target, problem)) {
-  const program::Window& w = p_.window;
   group_ic_ = p_.ic / p_.groups;
   group_oc_ = p_.oc / p_.groups;
-  padded_w_ = p_.iw + w.pad_left + w.pad_right;
+  padded_w_ = p_.iw + p_.window.pad_left + p_.window.pad_right;
   group_blocks_ = (group_oc_ + target_.lanes - 1) / target_.lanes;
-  choose_operands(codes);
-  pixel_bytes_ = group_ic_ * operand_bytes();
-  group_bytes_ = size_t{1} * padded_w_ * pixel_bytes_;
-  code_bytes_ = round_up(group_bytes_ * p_.groups, sizeof(int32_t));
-  sums_count_ = size_t{1} * padded_w_ * p_.groups;
-  make_runs();
-  pack_weights(codes);
+  choose_sums(codes);
+  make_bias(codes);
 }
 
-void NarrowKernel::choose_operands(std::span<const uint8_t> codes) {
-  const auto [low, high] = std::minmax_element(codes.begin(), codes.end());
-  const int max_weight = std::max(std::abs(stored_.at(*low)), std::abs(stored_.at(*high)));
-  exact_steps_ = exact_steps(target_, p_, max_weight);
+void NarrowKernel::choose_sums(std::span<const uint8_t> codes) {
+  const int max_code = (1 << p_.a_bits) - 1;
+  lay_out();
+  pack_weights(codes);
   band_ = target_.band;
-  if (exact_steps_ == 0) {
+  if (target_.products_per_step == 0) return;
+  exact_ = narrow_exact(target_, weights_, p_.window.kernel_h, row_steps_, max_code);
+  if (exact_.rows == 0) {
     wide_ = true;
     band_ = target_.wide_band;
     stored_ = {p_.grid.mul, p_.grid.offset};
-  } else if (target_.direct_band != nullptr && exact_steps_ < kDirectSteps) {
+    lay_out();
+    pack_weights(codes);
+  } else if (target_.direct_band != nullptr && exact_.rows * exact_.steps < kDirectSteps) {
     band_ = target_.direct_band;
   }
 }
 
-// Without dilation the channels of one row of the window are one run, whatever their number.
-void NarrowKernel::make_runs() {
-  const program::Window& w = p_.window;
-  const int bytes = (w.dilation_w == 1 ? w.kernel_w : 1) * pixel_bytes_;
-  for (int i = 0; i < (w.dilation_w == 1 ? 1 : w.kernel_w); ++i) {
-    runs_.push_back({size_t{1} * i * w.dilation_w * pixel_bytes_, (bytes + 3) / 4});
-    steps_ += w.kernel_h * runs_.back().steps;
-  }
+void NarrowKernel::lay_out() {
+  layout_ = narrow_layout(p_.window, p_.ow, group_ic_, operand_bytes());
+  row_steps_ = static_cast<int>(layout_.offsets.size());
+  sums_at_ = layout_.bytes * p_.groups;
+  sums_bytes_ = stored_.value_factor != 0 ? size_t{1} * padded_w_ * p_.groups * sizeof(uint32_t) : 0;
+  operands_bytes_ = wide_ || p_.groups > 1 ? size_t{1} * padded_w_ * group_ic_ * operand_bytes() : 0;
 }
 
 void NarrowKernel::pack_weights(std::span<const uint8_t> codes) {
   const int lanes = target_.lanes, reduction = p_.reduction();
-  weights_.assign(size_t{4} * p_.groups * group_blocks_ * steps_ * lanes, 0);
-  bias_.assign(size_t{1} * p_.groups * group_blocks_ * lanes, 0);
+  const size_t channel_bytes = size_t{4} * p_.window.kernel_h * row_steps_;
+  weights_.assign(channel_bytes * p_.groups * group_blocks_ * lanes, 0);
   for (int o = 0; o < p_.oc; ++o) {
-    const int in_group = o % group_oc_, lane = in_group % lanes;
-    const size_t block = size_t{1} * (o / group_oc_) * group_blocks_ + in_group / lanes;
-    const uint8_t* channel = codes.data() + size_t{1} * o * reduction;
-    pack_channel(channel, weights_.data() + 4 * (block * steps_ * lanes + lane));
-    int64_t sum = 0;
-    for (int i = 0; i < reduction; ++i) sum += p_.grid.at(channel[i]);
-    bias_[block * lanes + lane] = static_cast<int32_t>(p_.a_zero * sum);
+    const size_t block = place(o) / lanes, lane = place(o) % lanes;
+    pack_channel(codes.data() + size_t{1} * o * reduction,
+                 weights_.data() + block * lanes * channel_bytes + 4 * lane);
   }
 }
 
-// codes: [group_ic][kernel_h][kernel_w]; out: lane 0 of the block's first step.
+// codes: [group_ic][kernel_h][kernel_w]; out: the lane in the block's first step.
 void NarrowKernel::pack_channel(const uint8_t* codes, uint8_t* out) const {
   const program::Window& w = p_.window;
-  const int bytes = operand_bytes(), per_step = 4 / bytes;
+  const int bytes = operand_bytes(), per_word = 4 / bytes;
   for (int ky = 0; ky < w.kernel_h; ++ky) {
-    for (size_t run = 0; run < runs_.size(); ++run) {
-      for (int i = 0; i < per_step * runs_[run].steps; ++i) {
-        const int kx = static_cast<int>(run) + i / group_ic_, c = i % group_ic_;
-        const bool inside = w.dilation_w == 1 ? kx < w.kernel_w : i < group_ic_;
-        if (inside) {
-          const int u = codes[(c * w.kernel_h + ky) * w.kernel_w + kx];
-          const auto weight = static_cast<int16_t>(stored_.at(u));
-          // Little-endian, so that the first byte is the weight modulo 2^8.
-          std::memcpy(out + size_t{4} * (i / per_step) * target_.lanes + i % per_step * bytes, &weight,
-                      bytes);
-        }
+    for (int i = 0; i < row_steps_; ++i, out += size_t{4} * target_.lanes) {
+      for (int j = 0; j < per_word; ++j) {
+        const int operand = layout_.operands[i * per_word + j];
+        if (operand < 0) continue;
+        const int kx = operand / group_ic_, c = operand % group_ic_;
+        const auto weight = static_cast<int16_t>(stored_.at(codes[(c * w.kernel_h + ky) * w.kernel_w + kx]));
+        // Little-endian, so that the first byte is the weight modulo 2^8.
+        std::memcpy(out + j * bytes, &weight, bytes);
       }
-      out += size_t{4} * runs_[run].steps * target_.lanes;
     }
   }
+}
+
+void NarrowKernel::make_bias(std::span<const uint8_t> codes) {
+  const int reduction = p_.reduction();
+  bias_.assign(size_t{1} * p_.groups * group_blocks_ * target_.lanes, 0);
+  for (int o = 0; o < p_.oc; ++o) {
+    int64_t sum = 0;
+    for (int i = 0; i < reduction; ++i) sum += p_.grid.at(codes[size_t{1} * o * reduction + i]);
+    bias_[place(o)] = static_cast<int32_t>(p_.a_zero * sum);
+  }
+}
+
+bool NarrowKernel::fuse(const Requantization& end) {
+  mul_.assign(bias_.size(), 0);
+  add_.assign(bias_.size(), 0);
+  for (int o = 0; o < p_.oc; ++o) {
+    mul_[place(o)] = end.mul[o];
+    add_[place(o)] = end.add[o];
+  }
+  inverse_ = end.inverse;
+  max_code_ = end.max_code;
+  return true;
 }
 
 void NarrowKernel::prepare(const uint8_t* codes, uint8_t* row) const noexcept {
-  const auto copy = [this](const uint8_t* from, size_t count, uint8_t* to) {
-    if (wide_) {
-      std::copy_n(from, count, reinterpret_cast<uint16_t*>(to));
-    } else {
-      std::copy_n(from, count, to);
-    }
-  };
-  if (p_.groups == 1) {
-    copy(codes, size_t{1} * padded_w_ * group_ic_, row);
-  } else {
-    for (int g = 0; g < p_.groups; ++g) {
-      for (int x = 0; x < padded_w_; ++x) {
-        copy(codes + size_t{1} * x * p_.ic + g * group_ic_, group_ic_,
-             row + g * group_bytes_ + size_t{1} * x * pixel_bytes_);
-      }
+  uint8_t* own = row + sums_at_ + sums_bytes_;
+  for (int g = 0; g < p_.groups; ++g) {
+    if (operands_bytes_ != 0) gather_operands(codes, g, own);
+    const uint8_t* operands = operands_bytes_ != 0 ? own : codes;
+    for (const NarrowLayout::Run& run : layout_.runs) {
+      target_.planes({operands + run.first_byte, layout_.stride_bytes, run.count, run.words,
+                      row + g * layout_.bytes + run.first_plane * layout_.plane_bytes, layout_.plane_bytes});
     }
   }
-  if (stored_.value_factor == 0) return;
-  auto* sums = reinterpret_cast<uint32_t*>(row + code_bytes_);
-  for (size_t i = 0; i < sums_count_; ++i) sums[i] = target_.sum(row + i * group_ic_, group_ic_);
+  if (sums_bytes_ == 0) return;
+  auto* sums = reinterpret_cast<uint32_t*>(row + sums_at_);
+  for (int g = 0; g < p_.groups; ++g) {
+    for (int x = 0; x < padded_w_; ++x)
+      *sums++ = target_.sum(codes + size_t{1} * x * p_.ic + g * group_ic_, group_ic_);
+  }
 }
 
-// codes: [kernel_h][pixels].
-void NarrowKernel::find_codes(const RowBand& band, int group, const uint8_t** codes) const noexcept {
-  const size_t stride = size_t{1} * p_.window.stride_w * pixel_bytes_;
-  for (int ky = 0; ky < p_.window.kernel_h; ++ky) {
-    for (int y = 0; y < band.count; ++y, codes += p_.ow) {
-      const uint8_t* row = band.rows[y * p_.window.kernel_h + ky] + group * group_bytes_;
-      for (int x = 0; x < p_.ow; ++x) codes[x] = row + x * stride;
+// out: [padded_w][group_ic] operands.
+void NarrowKernel::gather_operands(const uint8_t* codes, int group, uint8_t* out) const noexcept {
+  const size_t pixel_bytes = size_t{1} * group_ic_ * operand_bytes();
+  for (int x = 0; x < padded_w_; ++x) {
+    const uint8_t* pixel = codes + size_t{1} * x * p_.ic + group * group_ic_;
+    if (wide_) {
+      std::copy_n(pixel, group_ic_, reinterpret_cast<uint16_t*>(out + x * pixel_bytes));
+    } else {
+      std::copy_n(pixel, group_ic_, out + x * pixel_bytes);
     }
   }
 }
@@ -225,35 +242,42 @@ void NarrowKernel::window_sums(const RowBand& band, int group, uint32_t* out) co
 }
 
 void NarrowKernel::compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept {
-  const int lanes = target_.lanes;
-  const int pixels = band.count * p_.ow;
-  auto* pixel_codes = reinterpret_cast<const uint8_t**>(scratch);
-  auto* pixel_sums = reinterpret_cast<uint32_t*>(pixel_codes + size_t{1} * p_.window.kernel_h * pixels);
+  const int lanes = target_.lanes, rows = band.count * p_.window.kernel_h;
+  auto* group_rows = reinterpret_cast<const uint8_t**>(scratch);
+  auto* pixel_sums = reinterpret_cast<uint32_t*>(group_rows + rows);
   for (int begin = first; begin < last;) {
     const int group = begin / group_blocks_, in_group = begin % group_blocks_ * lanes;
     const int end = std::min(last, (group + 1) * group_blocks_);
-    find_codes(band, group, pixel_codes);
+    for (int i = 0; i < rows; ++i) {
+      const bool zero = p_.a_zero == 0 && band.rows[i] == band.padding;
+      group_rows[i] = zero ? nullptr : band.rows[i] + group * layout_.bytes;
+    }
     if (stored_.value_factor != 0) window_sums(band, group, pixel_sums);
+    const size_t channel = size_t{1} * group * group_oc_ + in_group;
     NarrowBand part{};
-    part.weights = weights_.data() + size_t{4} * begin * steps_ * lanes;
-    part.codes = pixel_codes;
+    part.weights = weights_.data() + size_t{4} * begin * p_.window.kernel_h * row_steps_ * lanes;
+    part.rows = group_rows;
+    part.out_rows = band.count;
     part.kernel_h = p_.window.kernel_h;
-    part.pixels = pixels;
     part.ow = p_.ow;
-    part.zeros = band.padding;
-    part.zeros_bytes = p_.a_zero == 0 ? code_bytes_ : 0;
-    part.runs = runs_.data();
-    part.run_count = static_cast<int>(runs_.size());
-    part.steps = steps_;
-    part.exact_steps = exact_steps_;
+    part.offsets = layout_.offsets.data();
+    part.row_steps = row_steps_;
+    part.exact = exact_;
     part.blocks = end - begin;
     part.mul_shift = stored_.mul_shift;
     part.value_factor = static_cast<uint32_t>(stored_.value_factor);
     part.pixel_sums = stored_.value_factor != 0 ? pixel_sums : nullptr;
     part.bias = bias_.data() + size_t{1} * begin * lanes;
-    part.out = band.acc + size_t{1} * group * group_oc_ + in_group;
+    part.complete = stored_.mul_shift == 0 && stored_.value_factor == 0 && p_.a_zero == 0;
     part.out_stride_elems = p_.oc;
     part.channels = std::min(part.blocks * lanes, group_oc_ - in_group);
+    if (band.codes != nullptr) {
+      part.codes = band.codes + channel;
+      part.end = {mul_.data() + size_t{1} * begin * lanes, add_.data() + size_t{1} * begin * lanes, inverse_,
+                  max_code_};
+    } else {
+      part.out = band.acc + channel;
+    }
     band_(part);
     begin = end;
   }

@@ -1,30 +1,44 @@
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/narrow.h"
 
 namespace bitstrata::kernels {
 namespace {
 
-uint32_t products(const NarrowBand& a, const uint8_t* weights, int x) {
+uint32_t products(const NarrowBand& a, const uint8_t* weights, const uint8_t* const* rows, int x) {
   uint32_t sum = 0;
-  for (int ky = 0; ky < a.kernel_h; ++ky) {
-    for (int run = 0; run < a.run_count; ++run) {
-      const uint8_t* codes = a.codes[ky * a.pixels + x] + a.runs[run].offset_bytes;
-      const int bytes = 4 * a.runs[run].steps;
-      for (int i = 0; i < bytes; ++i) {
-        sum += static_cast<uint32_t>(static_cast<int8_t>(weights[i]) * codes[i]);
-      }
-      weights += bytes;
+  for (int ky = 0; ky < a.kernel_h; ++ky, weights += 4 * a.row_steps) {
+    if (rows[ky] == nullptr) continue;
+    for (int i = 0; i < a.row_steps; ++i) {
+      const uint8_t* codes = rows[ky] + a.offsets[i] + size_t{4} * x;
+      for (int j = 0; j < 4; ++j)
+        sum += static_cast<uint32_t>(static_cast<int8_t>(weights[4 * i + j]) * codes[j]);
     }
   }
   return sum;
 }
 
+uint8_t code(const NarrowEnd& end, int32_t acc, int o) {
+  float y = static_cast<float>(acc) * end.mul[o];
+  y = y + end.add[o];
+  const float code = std::rint(y * end.inverse);
+  return static_cast<uint8_t>(code > 0 ? std::min(code, static_cast<float>(end.max_code)) : 0.0f);
+}
+
 void band(const NarrowBand& a) {
-  for (int x = 0; x < a.pixels; ++x) {
-    const uint32_t shared = a.value_factor == 0 ? 0 : a.value_factor * a.pixel_sums[x];
+  const size_t block_bytes = size_t{4} * a.kernel_h * a.row_steps;
+  for (int pixel = 0; pixel < a.out_rows * a.ow; ++pixel) {
+    const uint8_t* const* rows = a.rows + pixel / a.ow * a.kernel_h;
+    const uint32_t shared = a.value_factor == 0 ? 0 : a.value_factor * a.pixel_sums[pixel];
     for (int o = 0; o < a.channels; ++o) {
-      const uint32_t sum = products(a, a.weights + size_t{4} * o * a.steps, x);
-      const uint32_t y = (sum << a.mul_shift) + shared + static_cast<uint32_t>(a.bias[o]);
-      a.out[x * a.out_stride_elems + o] = static_cast<int32_t>(y);
+      const uint32_t sum = products(a, a.weights + o * block_bytes, rows, pixel % a.ow);
+      const auto acc = static_cast<int32_t>((sum << a.mul_shift) + shared + static_cast<uint32_t>(a.bias[o]));
+      if (a.codes != nullptr) {
+        a.codes[pixel * a.out_stride_elems + o] = code(a.end, acc, o);
+      } else {
+        a.out[pixel * a.out_stride_elems + o] = acc;
+      }
     }
   }
 }
@@ -35,10 +49,14 @@ uint32_t sum(const uint8_t* codes, size_t count) {
   return total;
 }
 
+void planes(const NarrowPlanes& a) {
+  for (int i = 0; i < a.count; ++i) narrow_plane(a, i);
+}
+
 }  // namespace
 
 NarrowTarget narrow_scalar_target() {
-  return {1, "scalar", true, 0, 0, band, nullptr, nullptr, sum};
+  return {1, "scalar", true, 0, 0, band, nullptr, nullptr, sum, planes};
 }
 
 }  // namespace bitstrata::kernels

@@ -15,6 +15,7 @@
 
 #include "kernels/highway_target.h"
 #include "kernels/narrow_products-inl.h"
+#include "kernels/requantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitstrata::kernels {
@@ -29,18 +30,24 @@ namespace {
 
 #else
 
-// sums += products of `steps` steps from `offset` on.
+using Floats = hn::ScalableTag<float>;
+using Ints = hn::ScalableTag<int32_t>;
+using IntVector = hn::Vec<Ints>;
+
+// sums += products of `steps` steps of one row of the window. codes: of the first pixel.
 template <class Products, int kPixels, int kBlocks>
-HWY_INLINE void add_steps(const uint8_t* const (&codes)[kPixels], size_t offset, const uint8_t* weights,
+HWY_INLINE void add_steps(const uint8_t* codes, const uint32_t* offsets, const uint8_t* weights,
                           size_t block_stride, int steps, typename Products::Sums (&sums)[kPixels][kBlocks]) {
   const Bytes d8;
-  for (int i = 0; i < steps; ++i) {
+  for (int i = 0; i < steps; ++i, weights += hn::Lanes(d8)) {
+    const uint8_t* step = codes + offsets[i];
+    asm("" : "+r"(step));  // or compilers keep the sums of pixel offsets and codes in registers, one for each
     ByteVector w[kBlocks];
     UNROLL
-    for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * block_stride + i * hn::Lanes(d8));
+    for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * block_stride);
     UNROLL
     for (int p = 0; p < kPixels; ++p) {
-      const ByteVector v = broadcast_four(codes[p] + offset + 4 * i);
+      const ByteVector v = broadcast_four(step + 4 * p);
       UNROLL
       for (int r = 0; r < kBlocks; ++r) sums[p][r] = Products::add(sums[p][r], v, w[r]);
     }
@@ -56,9 +63,9 @@ HWY_INLINE void clear(typename Products::Sums (&sums)[kPixels][kBlocks]) {
   }
 }
 
-// totals: [kPixels][kBlocks][lanes], aligned.
+// totals: [kPixels][kBlocks][lanes], aligned. Clears the sums.
 template <class Products, int kPixels, int kBlocks>
-HWY_INLINE void add_to_totals(const typename Products::Sums (&sums)[kPixels][kBlocks], uint32_t* totals) {
+HWY_INLINE void move_to_totals(typename Products::Sums (&sums)[kPixels][kBlocks], uint32_t* totals) {
   const Words d;
   UNROLL
   for (int p = 0; p < kPixels; ++p) {
@@ -68,71 +75,136 @@ HWY_INLINE void add_to_totals(const typename Products::Sums (&sums)[kPixels][kBl
       hn::Store(hn::Add(hn::Load(d, total), Products::widen(sums[p][r])), d, total);
     }
   }
+  clear<Products>(sums);
+}
+
+// Products to accumulators.
+template <int kPixels, int kBlocks>
+HWY_INLINE void complete(const NarrowBand& a, int pixel, int block, WordVector (&sums)[kPixels][kBlocks]) {
+  const Words d;
+  const auto* bias = reinterpret_cast<const uint32_t*>(a.bias) + block * hn::Lanes(d);
+  const int mul_shift = a.mul_shift;
+  UNROLL
+  for (int p = 0; p < kPixels; ++p) {
+    const WordVector shared =
+        a.pixel_sums == nullptr ? hn::Zero(d) : hn::Set(d, a.value_factor * a.pixel_sums[pixel + p]);
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) {
+      const WordVector own = hn::Add(shared, hn::LoadU(d, bias + r * hn::Lanes(d)));
+      sums[p][r] = hn::Add(hn::ShiftLeftSame(sums[p][r], mul_shift), own);
+    }
+  }
+}
+
+// The codes of one pixel's blocks, one after the other.
+template <int kBlocks>
+HWY_INLINE void store_bytes(const IntVector (&codes)[kBlocks], uint8_t* out) {
+  const Ints d;
+#if HWY_TARGET == HWY_AVX2
+  if constexpr (kBlocks % 2 == 0) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
+    UNROLL
+    for (int r = 0; r < kBlocks; r += 2) {
+      const __m256i words = _mm256_packs_epi32(codes[r].raw, codes[r + 1].raw);
+      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words), order);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * r), _mm256_castsi256_si128(bytes));
+    }
+    return;
+  }
+#endif
+  UNROLL
+  for (int r = 0; r < kBlocks; ++r) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r), _mm512_cvtepi32_epi8(codes[r].raw));
+#else
+    hn::StoreU(hn::DemoteTo(hn::Rebind<uint8_t, Ints>(), codes[r]), hn::Rebind<uint8_t, Ints>(),
+               out + r * hn::Lanes(d));
+#endif
+  }
+}
+
+// Accumulators to codes.
+template <int kPixels, int kBlocks>
+HWY_INLINE void store_codes(const NarrowBand& a, int pixel, int block,
+                            const WordVector (&sums)[kPixels][kBlocks]) {
+  const Floats d;
+  const Ints d32;
+  const int lanes = static_cast<int>(hn::Lanes(d)), channels = a.channels - block * lanes;
+  const float *mul = a.end.mul + block * lanes, *add = a.end.add + block * lanes;
+  const float inverse = a.end.inverse;
+  const int max_code = a.end.max_code;
+  const size_t stride = a.out_stride_elems;
+  uint8_t* out = a.codes + pixel * stride + block * lanes;
+  UNROLL
+  for (int p = 0; p < kPixels; ++p, out += stride) {
+    IntVector codes[kBlocks];
+    UNROLL
+    for (int r = 0; r < kBlocks; ++r) {
+      const auto scaled =
+          hn::Mul(hn::ConvertTo(d, hn::BitCast(d32, sums[p][r])), hn::LoadU(d, mul + r * lanes));
+      codes[r] = codes_of(d, hn::Add(scaled, hn::LoadU(d, add + r * lanes)), inverse, 0, max_code);
+    }
+    if (channels >= kBlocks * lanes) {
+      store_bytes(codes, out);
+    } else {
+      uint8_t bytes[kBlocks * hn::MaxLanes(d)];
+      store_bytes(codes, bytes);
+      for (int i = 0; i < channels; ++i) out[i] = bytes[i];
+    }
+  }
 }
 
 template <int kPixels, int kBlocks>
-HWY_INLINE void finish(const NarrowBand& a, int x, int block, const WordVector (&sums)[kPixels][kBlocks]) {
-  const Words d;
-  const int lanes = static_cast<int>(hn::Lanes(d)), mul_shift = a.mul_shift;
-  const int channels = a.channels - block * lanes;
-  WordVector bias[kBlocks];
+HWY_INLINE void store_sums(const NarrowBand& a, int pixel, int block,
+                           const WordVector (&sums)[kPixels][kBlocks]) {
+  const int lanes = static_cast<int>(hn::Lanes(Words())), channels = a.channels - block * lanes;
+  const size_t stride = a.out_stride_elems;
+  int32_t* out = a.out + pixel * stride + block * lanes;
   UNROLL
-  for (int r = 0; r < kBlocks; ++r) {
-    bias[r] = hn::LoadU(d, reinterpret_cast<const uint32_t*>(a.bias) + (block + r) * lanes);
-  }
-  int32_t* out = a.out + x * a.out_stride_elems + block * lanes;
-  const size_t out_stride = a.out_stride_elems;
-  UNROLL
-  for (int p = 0; p < kPixels; ++p, out += out_stride) {
-    const WordVector shared =
-        a.pixel_sums == nullptr ? hn::Zero(d) : hn::Set(d, a.value_factor * a.pixel_sums[x + p]);
+  for (int p = 0; p < kPixels; ++p, out += stride) {
     UNROLL
-    for (int r = 0; r < kBlocks; ++r) {
-      const WordVector y = hn::Add(hn::ShiftLeftSame(sums[p][r], mul_shift), hn::Add(shared, bias[r]));
-      store_channels(y, out + r * lanes, channels - r * lanes);
-    }
+    for (int r = 0; r < kBlocks; ++r) store_channels(sums[p][r], out + r * lanes, channels - r * lanes);
   }
 }
 
-// Pixels [x, x + kPixels) and blocks [block, block + kBlocks). totals: room for the sums of the tile when
-// these have to be widened on the way.
+/// Where a tile is.
+struct Place {
+  int row, x, block;
+};
+
+// kPixels pixels and kBlocks blocks. totals: room for the sums of the tile when these have to be widened on
+// the way.
 template <class Products, int kPixels, int kBlocks, bool kWidens>
-HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) {
+HWY_NOINLINE void tile(const NarrowBand& a, Place at, uint32_t* totals) {
   const Words d;
-  const size_t step_bytes = 4 * hn::Lanes(d), block_stride = a.steps * step_bytes;
-  const uint8_t* weights = a.weights + block * block_stride;
+  const size_t step_bytes = 4 * hn::Lanes(d), block_stride = a.kernel_h * a.row_steps * step_bytes;
+  const uint8_t* weights = a.weights + at.block * block_stride;
+  const uint8_t* const* rows = a.rows + at.row * a.kernel_h;
+  const int row_steps = a.row_steps;
   typename Products::Sums sums[kPixels][kBlocks];
   clear<Products>(sums);
-  if (kWidens) std::memset(totals, 0, kPixels * kBlocks * step_bytes);
-  int room = a.exact_steps;
-  const uint8_t* const* pixels = a.codes + x;
-  for (int ky = 0; ky < a.kernel_h; ++ky, pixels += a.pixels) {
-    const uint8_t* codes[kPixels];
+  if (kWidens) {
     UNROLL
-    for (int p = 0; p < kPixels; ++p) codes[p] = pixels[p];
-    bool all_zero = true;
-    UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      all_zero = all_zero && static_cast<size_t>(codes[p] - a.zeros) < a.zeros_bytes;
-    }
-    if (all_zero) {
-      weights += a.steps / a.kernel_h * step_bytes;
-      continue;
-    }
-    for (int run = 0; run < a.run_count; ++run) {
-      size_t offset = a.runs[run].offset_bytes;
-      for (int left = a.runs[run].steps; left > 0;) {
-        const int steps = kWidens ? std::min(left, room) : left;
-        add_steps<Products>(codes, offset, weights, block_stride, steps, sums);
-        weights += steps * step_bytes;
-        offset += 4 * steps;
-        left -= steps;
-        if (kWidens && (room -= steps) == 0) {
-          add_to_totals<Products>(sums, totals);
-          clear<Products>(sums);
-          room = a.exact_steps;
+    for (int i = 0; i < kPixels * kBlocks; ++i) hn::Store(hn::Zero(d), d, totals + i * hn::Lanes(d));
+  }
+  int rows_left = a.exact.rows;
+  for (int ky = 0; ky < a.kernel_h; ++ky, weights += row_steps * step_bytes) {
+    if (rows[ky] != nullptr) {
+      const uint8_t* codes = rows[ky] + 4 * at.x;
+      if (kWidens) {
+        for (int i = 0; i < row_steps;) {
+          const int steps = std::min(a.exact.steps, row_steps - i);
+          add_steps<Products>(codes, a.offsets + i, weights + i * step_bytes, block_stride, steps, sums);
+          i += steps;
+          if (i < row_steps) move_to_totals<Products>(sums, totals);
         }
+      } else {
+        add_steps<Products>(codes, a.offsets, weights, block_stride, row_steps, sums);
       }
+    }
+    if (kWidens && --rows_left == 0) {
+      move_to_totals<Products>(sums, totals);
+      rows_left = a.exact.rows;
     }
   }
   WordVector final_sums[kPixels][kBlocks];
@@ -147,58 +219,103 @@ HWY_NOINLINE void tile(const NarrowBand& a, int x, int block, uint32_t* totals) 
       }
     }
   }
-  finish(a, x, block, final_sums);
+  const int pixel = at.row * a.ow + at.x;
+  if (!a.complete) complete(a, pixel, at.block, final_sums);
+  if (a.codes != nullptr) {
+    store_codes(a, pixel, at.block, final_sums);
+  } else {
+    store_sums(a, pixel, at.block, final_sums);
+  }
 }
+
+// Pixels of a tile: every number up to this one, then the even ones.
+constexpr int kEveryPixels = 8;
 
 template <class Products, int kBlocks, int kMaxPixels>
-HWY_INLINE void tile_of(const NarrowBand& a, int pixels, int x, int block, uint32_t* totals) {
+HWY_INLINE void tile_of(const NarrowBand& a, int pixels, Place at, uint32_t* totals) {
   if constexpr (kMaxPixels > 1) {
-    if (pixels < kMaxPixels) return tile_of<Products, kBlocks, kMaxPixels - 1>(a, pixels, x, block, totals);
+    constexpr int kNext = kMaxPixels - (kMaxPixels > kEveryPixels ? 2 : 1);
+    if (pixels < kMaxPixels) return tile_of<Products, kBlocks, kNext>(a, pixels, at, totals);
   }
-  if (Products::kDirect || a.exact_steps >= a.steps) {
-    tile<Products, kMaxPixels, kBlocks, false>(a, x, block, totals);
+  if (Products::kDirect || (a.exact.rows >= a.kernel_h && a.exact.steps >= a.row_steps)) {
+    tile<Products, kMaxPixels, kBlocks, false>(a, at, totals);
   } else {
-    tile<Products, kMaxPixels, kBlocks, !Products::kDirect>(a, x, block, totals);
+    tile<Products, kMaxPixels, kBlocks, !Products::kDirect>(a, at, totals);
   }
 }
 
-// Tiles of whole parts of a row where that hardly makes them smaller, since these skip padding; otherwise
-// tiles of about equal size.
+// Tiles of about equal size in every row.
 template <class Products, int kBlocks, int kMaxPixels>
 HWY_INLINE void all_pixels(const NarrowBand& a, int block) {
   HWY_ALIGN uint32_t totals[Products::kDirect ? 1 : kMaxPixels * kBlocks * hn::MaxLanes(Words())];
-  int x = 0;
-  int tiles = (a.pixels + kMaxPixels - 1) / kMaxPixels;
-  for (int part : {kMaxPixels, kMaxPixels - 1}) {
-    if (part > 0 && a.ow % part == 0) {
-      tiles = a.pixels / part;
-      break;
+  const int tiles = (a.ow + kMaxPixels - 1) / kMaxPixels;
+  const int least = a.ow / tiles, larger = a.ow % tiles;
+  for (int row = 0; row < a.out_rows; ++row) {
+    int x = 0;
+    for (int i = 0; i < tiles; ++i) {
+      int left = least + (i < larger ? 1 : 0);
+      if (left > kEveryPixels && left % 2 != 0) {
+        tile_of<Products, kBlocks, kMaxPixels>(a, left / 2, {row, x, block}, totals);
+        x += left / 2;
+        left -= left / 2;
+      }
+      tile_of<Products, kBlocks, kMaxPixels>(a, left, {row, x, block}, totals);
+      x += left;
     }
-  }
-  for (; tiles > 0; --tiles) {
-    const int pixels = (a.pixels - x + tiles - 1) / tiles;
-    tile_of<Products, kBlocks, kMaxPixels>(a, pixels, x, block, totals);
-    x += pixels;
   }
 }
 
 // Registers: a sum per pixel and block, a weight per block, a code and a product.
 #if HWY_TARGET == HWY_AVX2
-constexpr int kPixels1 = 6, kPixels2 = 6, kPixels4 = 2;
+constexpr int kPixels1 = 8, kPixels2 = 6, kPixels4 = 2;
 #elif HWY_TARGET == HWY_NEON && !defined(__ARM_FEATURE_DOTPROD)
 constexpr int kPixels1 = 6, kPixels2 = 6, kPixels4 = 3;
 #else
-constexpr int kPixels1 = 8, kPixels2 = 8, kPixels4 = 6;
+constexpr int kPixels1 = 16, kPixels2 = 8, kPixels4 = 4;
 #endif
 
-// Four blocks at once share the cost of starting where pixels or steps are few.
+// Four blocks at once keep sums enough in flight, and share the cost of starting, where pixels are few.
 template <class Products>
 void band(const NarrowBand& a) {
-  const bool few = a.pixels <= 4 || a.steps < 8 * a.kernel_h;
   int block = 0;
-  for (; few && block + 4 <= a.blocks; block += 4) all_pixels<Products, 4, kPixels4>(a, block);
+  for (; a.ow <= kPixels4 && block + 4 <= a.blocks; block += 4) all_pixels<Products, 4, kPixels4>(a, block);
   for (; block + 2 <= a.blocks; block += 2) all_pixels<Products, 2, kPixels2>(a, block);
   if (block < a.blocks) all_pixels<Products, 1, kPixels1>(a, block);
+}
+
+// Four words each of four pixels to four pixels each of four planes.
+HWY_INLINE void transpose(const uint8_t* from, size_t stride_bytes, uint8_t* out, size_t plane_bytes) {
+  const hn::Full128<uint32_t> d;
+  const hn::Repartition<uint64_t, decltype(d)> d64;
+  const auto row = [=](size_t i) HWY_ATTR {
+    return hn::LoadU(d, reinterpret_cast<const uint32_t*>(from + i * stride_bytes));
+  };
+  const auto put = [=](size_t plane, auto words) HWY_ATTR {
+    hn::StoreU(hn::BitCast(d, words), d, reinterpret_cast<uint32_t*>(out + plane * plane_bytes));
+  };
+  const auto v0 = row(0), v1 = row(1), v2 = row(2), v3 = row(3);
+  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, v0, v1)),
+             low23 = hn::BitCast(d64, hn::InterleaveLower(d, v2, v3)),
+             high01 = hn::BitCast(d64, hn::InterleaveUpper(d, v0, v1)),
+             high23 = hn::BitCast(d64, hn::InterleaveUpper(d, v2, v3));
+  put(0, hn::InterleaveLower(d64, low01, low23));
+  put(1, hn::InterleaveUpper(d64, low01, low23));
+  put(2, hn::InterleaveLower(d64, high01, high23));
+  put(3, hn::InterleaveUpper(d64, high01, high23));
+}
+
+void planes(const NarrowPlanes& a) {
+  const int words = a.words;
+  const size_t stride = a.stride_bytes, plane_bytes = a.plane_bytes;
+  int plane = 0;
+  for (; words >= 4 && plane + 4 <= a.count; plane += 4) {
+    const uint8_t* from = a.codes + 4 * plane;
+    uint8_t* out = a.out + plane * plane_bytes;
+    for (int x = 0; x + 4 <= words; x += 4) transpose(from + x * stride, stride, out + 4 * x, plane_bytes);
+    const int last = words - 4;
+    if (words % 4 != 0) transpose(from + last * stride, stride, out + 4 * last, plane_bytes);
+  }
+  for (; plane < a.count; ++plane) narrow_plane(a, plane);
 }
 
 uint32_t sum(const uint8_t* codes, size_t count) {
@@ -231,6 +348,7 @@ NarrowTarget target() {
   t.direct_band = band<DirectProducts>;
 #endif
   t.sum = sum;
+  t.planes = planes;
   return t;
 }
 

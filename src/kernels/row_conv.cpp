@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/aligned.h"
 #include "kernels/parallel.h"
 
 namespace bitstrata::kernels {
@@ -24,11 +25,16 @@ class RowConv final : public ConvKernel {
   bool streams() const noexcept override { return true; }
 
   void run(const uint8_t* src, int n, int32_t* acc, void* scratch, int threads) const noexcept override {
-    run(src, n, acc, nullptr, static_cast<uint8_t*>(scratch), threads);
+    run(src, n, {acc, nullptr, nullptr}, static_cast<uint8_t*>(scratch), threads);
   }
   void stream(const uint8_t* src, int n, const PixelSink& sink, void* scratch,
               int threads) const noexcept override {
-    run(src, n, nullptr, &sink, static_cast<uint8_t*>(scratch), threads);
+    run(src, n, {nullptr, nullptr, &sink}, static_cast<uint8_t*>(scratch), threads);
+  }
+  bool fuse(const Requantization& end) override { return kernel_->fuse(end); }
+  void run_codes(const uint8_t* src, int n, uint8_t* codes, void* scratch,
+                 int threads) const noexcept override {
+    run(src, n, {nullptr, codes, nullptr}, static_cast<uint8_t*>(scratch), threads);
   }
 
  private:
@@ -42,12 +48,19 @@ class RowConv final : public ConvKernel {
     int32_t* acc;          ///< [band_rows][ow][oc]
   };
 
-  void run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink, uint8_t* scratch,
-           int threads) const noexcept;
+  /// Where outputs go: one of these.
+  struct Target {
+    int32_t* acc;
+    uint8_t* codes;
+    const PixelSink* sink;
+  };
+
+  void run(const uint8_t* src, int n, const Target& target, uint8_t* scratch, int threads) const noexcept;
   Workspace workspace(uint8_t* thread_scratch) const noexcept;
   const uint8_t* prepared_row(const Workspace& work, const uint8_t* image, int64_t image_index,
                               int y) const noexcept;
-  RowBand gather(const Workspace& work, const uint8_t* src, int64_t band, int32_t* acc) const noexcept;
+  RowBand gather(const Workspace& work, const uint8_t* src, int64_t band, const Target& target,
+                 int32_t* own) const noexcept;
   void pad_row(const uint8_t* src, uint8_t* codes) const noexcept;
   int64_t first_pixel(int64_t band) const noexcept { return band % bands_ * band_rows_ * p_.ow; }
   void hand_on(const RowBand& band, int64_t index, const PixelSink& sink, int thread) const noexcept {
@@ -57,20 +70,17 @@ class RowConv final : public ConvKernel {
 
   ConvProblem p_;
   std::unique_ptr<RowKernel> kernel_;
-  bool takes_codes_;
   int padded_w_;
   int band_rows_, slots_;
   int64_t bands_;  ///< per image
   size_t row_bytes_, codes_bytes_, tags_bytes_, pointers_bytes_, kernel_bytes_, acc_bytes_, thread_bytes_;
-  std::vector<uint8_t> padding_;  ///< prepared row of padding, aligned by hand
-  uint8_t* padding_row_ = nullptr;
+  LineVector<uint8_t> padding_;  ///< prepared row of padding
 };
 
 RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
     : p_(problem), kernel_(std::move(kernel)) {
   const program::Window& w = p_.window;
   if (p_.max_threads == 0) p_.max_threads = max_threads();
-  takes_codes_ = kernel_->takes_codes();
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
   // Every thread gets a band of each image where that is possible.
   const int share = (p_.oh + p_.max_threads - 1) / p_.max_threads;
@@ -89,9 +99,8 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
       codes_bytes_ + slots_ * row_bytes_ + tags_bytes_ + pointers_bytes_ + kernel_bytes_ + acc_bytes_;
 
   std::vector<uint8_t> codes(codes_bytes_, static_cast<uint8_t>(-p_.a_zero));
-  padding_.resize(row_bytes_ + 64);
-  padding_row_ = padding_.data() + (64 - reinterpret_cast<uintptr_t>(padding_.data()) % 64) % 64;
-  kernel_->prepare(codes.data(), padding_row_);
+  padding_.resize(row_bytes_);
+  kernel_->prepare(codes.data(), padding_.data());
 }
 
 RowConv::Workspace RowConv::workspace(uint8_t* at) const noexcept {
@@ -123,44 +132,46 @@ void RowConv::pad_row(const uint8_t* src, uint8_t* codes) const noexcept {
 const uint8_t* RowConv::prepared_row(const Workspace& work, const uint8_t* image, int64_t image_index,
                                      int y) const noexcept {
   const int iy = y - p_.window.pad_top;
-  if (iy < 0 || iy >= p_.ih) return padding_row_;
+  if (iy < 0 || iy >= p_.ih) return padding_.data();
   const uint8_t* codes = image + size_t{1} * iy * p_.iw * p_.ic;
-  if (takes_codes_ && padded_w_ == p_.iw) return codes;
   const int slot = y % slots_;
   uint8_t* row = work.ring + slot * row_bytes_;
   const int64_t tag = image_index * (int64_t{p_.ih} + p_.window.pad_top) + y;
   if (work.tags[slot] != tag) {
-    pad_row(codes, takes_codes_ ? row : work.codes);
-    if (!takes_codes_) kernel_->prepare(work.codes, row);
+    pad_row(codes, work.codes);
+    kernel_->prepare(work.codes, row);
     work.tags[slot] = tag;
   }
   return row;
 }
 
-RowBand RowConv::gather(const Workspace& work, const uint8_t* src, int64_t band,
-                        int32_t* acc) const noexcept {
+// own: where the accumulators of one band go that are handed on.
+RowBand RowConv::gather(const Workspace& work, const uint8_t* src, int64_t band, const Target& target,
+                        int32_t* own) const noexcept {
   const program::Window& w = p_.window;
   const int64_t image = band / bands_;
   const int first = static_cast<int>(band % bands_) * band_rows_;
   const int count = std::min(band_rows_, p_.oh - first);
   const uint8_t* from = src + size_t(image) * p_.ih * p_.iw * p_.ic;
+  // Row ky of a window lies under row ky + shared of the one above.
+  const int shared = w.stride_h % w.dilation_h == 0 ? w.stride_h / w.dilation_h : w.kernel_h;
   for (int i = 0; i < count; ++i) {
+    const uint8_t** rows = work.rows + size_t{1} * i * w.kernel_h;
     for (int ky = 0; ky < w.kernel_h; ++ky) {
-      work.rows[i * w.kernel_h + ky] =
-          prepared_row(work, from, image, (first + i) * w.stride_h + ky * w.dilation_h);
+      rows[ky] = i > 0 && ky + shared < w.kernel_h
+                     ? rows[ky + shared - w.kernel_h]
+                     : prepared_row(work, from, image, (first + i) * w.stride_h + ky * w.dilation_h);
     }
   }
-  return {work.rows, count, acc, padding_row_};
+  const size_t elem = (size_t(image) * p_.oh * p_.ow + first_pixel(band)) * p_.oc;
+  if (target.codes != nullptr) return {work.rows, count, nullptr, target.codes + elem, padding_.data()};
+  return {work.rows, count, target.sink != nullptr ? own : target.acc + elem, nullptr, padding_.data()};
 }
 
-void RowConv::run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink, uint8_t* scratch,
+void RowConv::run(const uint8_t* src, int n, const Target& target, uint8_t* scratch,
                   int threads) const noexcept {
   const int team = std::clamp(threads, 1, p_.max_threads);
   const int64_t total = n * bands_;
-  const size_t image_elems = size_t{1} * p_.oh * p_.ow * p_.oc;
-  const auto target = [&](int64_t band, int32_t* own) {
-    return sink != nullptr ? own : acc + band / bands_ * image_elems + first_pixel(band) * p_.oc;
-  };
   // Fewer bands than threads (a fully connected layer has one): share the output channels instead.
   if (total < team) {
     int32_t* shared = workspace(scratch).acc;
@@ -170,7 +181,7 @@ void RowConv::run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink
       {
         const int thread = thread_index(), threads_here = team_size();
         const Workspace work = workspace(scratch + thread * thread_bytes_);
-        const RowBand band = gather(work, src, i, target(i, shared));
+        const RowBand band = gather(work, src, i, target, shared);
         const auto edge = [&](int part) {
           return static_cast<int>(int64_t{kernel_->blocks()} * part / threads_here);
         };
@@ -178,7 +189,7 @@ void RowConv::run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink
           kernel_->compute(band, edge(thread), edge(thread + 1), work.scratch);
         if (thread == 0) whole = band;
       }
-      if (sink != nullptr) hand_on(whole, i, *sink, 0);
+      if (target.sink != nullptr) hand_on(whole, i, *target.sink, 0);
     }
     return;
   }
@@ -188,9 +199,9 @@ void RowConv::run(const uint8_t* src, int n, int32_t* acc, const PixelSink* sink
     const Workspace work = workspace(scratch + thread * thread_bytes_);
     const int64_t last = total * (thread + 1) / threads_here;
     for (int64_t i = total * thread / threads_here; i < last; ++i) {
-      const RowBand band = gather(work, src, i, target(i, work.acc));
+      const RowBand band = gather(work, src, i, target, work.acc);
       kernel_->compute(band, 0, kernel_->blocks(), work.scratch);
-      if (sink != nullptr) hand_on(band, i, *sink, thread);
+      if (target.sink != nullptr) hand_on(band, i, *target.sink, thread);
     }
   }
 }

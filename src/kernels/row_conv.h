@@ -12,7 +12,8 @@ namespace bitstrata::kernels {
 struct RowBand {
   const uint8_t* const* rows;  ///< [count][kernel_h]: the prepared input row under row ky of the window
   int count;
-  int32_t* acc;            ///< [count][ow][oc]
+  int32_t* acc;            ///< [count][ow][oc]; null with codes
+  uint8_t* codes;          ///< [count][ow][oc], after RowKernel::fuse(); null with acc
   const uint8_t* padding;  ///< the prepared row that `rows` has for rows of padding
 };
 
@@ -25,17 +26,17 @@ class RowKernel {
   /// Makes the kernel's form of one padded input row. codes: [pad_left + iw + pad_right, ic], padding filled
   /// in with the code of value 0; 64 bytes behind them may be read.
   virtual void prepare(const uint8_t* codes, uint8_t* row) const noexcept = 0;
-  /// True when prepare() only copies and compute() reads nothing behind a row: rows may then be anywhere.
-  virtual bool takes_codes() const noexcept { return false; }
   /// Pixels of a band: enough that reading the weights from the second-level cache costs little.
   virtual int band_pixels() const noexcept { return 48; }
   /// Bands have a multiple of this number of output rows, the last one of an image excepted.
   virtual int row_multiple() const noexcept { return 1; }
   /// Blocks of output channels, in rising order, that compute() can be split into.
   virtual int blocks() const noexcept = 0;
-  /// Accumulators of the channels of blocks [first, last) in all pixels of the band, nothing else. scratch:
-  /// scratch_bytes(), 64-byte aligned.
+  /// Accumulators, or codes, of the channels of blocks [first, last) in all pixels of the band, nothing else.
+  /// scratch: scratch_bytes(), 64-byte aligned.
   virtual void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept = 0;
+  /// As ConvKernel::fuse(): from then on, compute() writes codes.
+  virtual bool fuse(const Requantization&) { return false; }
   /// Scratch of compute() for bands of up to `rows` output rows.
   virtual size_t scratch_bytes(int rows) const noexcept = 0;
   virtual size_t weight_bytes() const noexcept = 0;
