@@ -153,7 +153,7 @@ struct WeightShape {
 };
 
 /// Scales of all candidates [candidates, groups]: steps, gains, clips or magnitudes, as the policy and the
-/// width have it.
+/// width have it. params: without units.
 Tensor candidate_scales(Policy policy, const std::vector<int>& bits, const Tensor& weights,
                         const Tensor& params, const WeightShape& shape) {
   if (policy == Policy::kLsq) {
@@ -182,7 +182,21 @@ Tensor candidate_scales(Policy policy, const std::vector<int>& bits, const Tenso
 }
 
 bool reads_unit(Policy policy, int bits) {
-  return bits > 1 && (policy == Policy::kDorefa || policy == Policy::kPact);
+  return bits > 1 && quant::has_unit(policy);
+}
+
+/// The weights in [0, 1] that DoReFa's candidates round, [candidates, weights as they lie in memory]; empty
+/// when there are none. units: [candidates].
+Tensor unit_weights(Policy policy, const std::vector<int>& bits, const Tensor& weights, const Tensor& units) {
+  if (std::none_of(bits.begin(), bits.end(), [&](int b) { return reads_unit(policy, b); }))
+    return torch::empty({0});
+  const Tensor flat = weights.as_strided({weights.numel()}, {1});
+  std::vector<Tensor> read;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    const Tensor t = torch::tanh(flat / units[static_cast<int64_t>(i)]);
+    read.push_back(t / (2 * t.abs().max()) + 0.5);
+  }
+  return torch::stack(read);
 }
 
 WeightMixPass weight_pass(Policy policy, int bits, float scale) {
@@ -216,7 +230,7 @@ WeightMixPass weight_pass(Policy policy, int bits, float scale) {
 }
 
 struct MixWeights : torch::autograd::Function<MixWeights> {
-  /// unit: the weights in [0, 1] that DoReFa's candidates read, or empty.
+  /// unit: of unit_weights().
   static Tensor forward(AutogradContext* context, const Tensor& weights, const Tensor& unit,
                         const Tensor& shares, const Tensor& scales, int64_t policy,
                         const std::vector<int64_t>& bits) {
@@ -225,7 +239,7 @@ struct MixWeights : torch::autograd::Function<MixWeights> {
     for_candidates(
         weights, scales, policy, bits,
         [&](size_t i, int64_t begin, int64_t elems, const WeightMixPass& pass, bool from_unit, int64_t) {
-          const float* from = (from_unit ? unit : weights).data_ptr<float>();
+          const float* from = (from_unit ? unit[static_cast<int64_t>(i)] : weights).data_ptr<float>();
           weight_mix_forward(pass, share[i], from + begin, out.data_ptr<float>() + begin, elems);
         });
     context->save_for_backward({weights, unit, shares, scales});
@@ -249,8 +263,9 @@ struct MixWeights : torch::autograd::Function<MixWeights> {
         weights, scales, policy, bits,
         [&](size_t i, int64_t begin, int64_t elems, const WeightMixPass& pass, bool from_unit,
             int64_t group) {
-          const float* from = (from_unit ? unit : weights).data_ptr<float>();
-          float* to = (from_unit ? gu : gw).data_ptr<float>();
+          const auto row = static_cast<int64_t>(i);
+          const float* from = (from_unit ? unit[row] : weights).data_ptr<float>();
+          float* to = (from_unit ? gu[row] : gw).data_ptr<float>();
           const float slope = from_unit ? share[i] * pass.mul * pass.scale : share[i];
           const WeightMixSums sums =
               weight_mix_backward(pass, slope, from + begin, g.data_ptr<float>() + begin, to + begin, elems);
@@ -296,13 +311,10 @@ Tensor mix_weights(Policy policy, const std::vector<int>& bits, const Tensor& we
   check_candidates(bits.size(), shares);
   if (!fusable(weights)) return mix_weights_composed(policy, bits, weights, shares, params);
   const Tensor w = dense(weights);  // either layout has each output channel in one piece
-  const WeightShape shape{params.size(1), w.numel() / params.size(1)};
-  const Tensor scales = candidate_scales(policy, bits, w, params, shape);
-  Tensor unit = torch::empty({0});
-  if (std::any_of(bits.begin(), bits.end(), [&](int b) { return reads_unit(policy, b); })) {
-    const Tensor t = torch::tanh(w);
-    unit = t / (2 * t.abs().max()) + 0.5;
-  }
+  const int64_t groups = params.size(1) - (quant::has_unit(policy) ? 1 : 0);
+  const WeightShape shape{groups, w.numel() / groups};
+  const Tensor scales = candidate_scales(policy, bits, w, params.narrow(1, 0, groups), shape);
+  const Tensor unit = unit_weights(policy, bits, w, params.detach().select(1, params.size(1) - 1));
   return MixWeights::apply(w, unit, shares, scales, static_cast<int64_t>(policy),
                            std::vector<int64_t>(bits.begin(), bits.end()));
 }

@@ -42,7 +42,8 @@ ActivationMixGradients mix_activations_backward(const torch::Tensor& g, const to
                                                 const torch::Tensor& gx);
 
 /// sum_i shares[i] * fake_quantize_weights(policy, bits[i], weights, params[i]) from one set of weights,
-/// fused: what candidates have in common is computed once. params: [candidates, 1 or oc]; learned params
+/// fused: what candidates have in common is computed once. params: [candidates, 1 or oc], and the unit
+/// where the policy has one; learned params
 /// receive their gradient, the shares theirs.
 torch::Tensor mix_weights(quant::Policy policy, const std::vector<int>& bits, const torch::Tensor& weights,
                           const torch::Tensor& shares, const torch::Tensor& params);

@@ -34,11 +34,11 @@ Tensor lsq(int bits, const Tensor& rows, const Tensor& step) {
   return round_through(torch::clamp(rows / s, -std::ldexp(1.0, bits - 1), qp)) * s;
 }
 
-Tensor dorefa(int bits, const Tensor& rows, const Tensor& gain) {
+Tensor dorefa(int bits, const Tensor& rows, const Tensor& gain, const Tensor& unit) {
   const double top = std::ldexp(1.0, bits) - 1;
-  const Tensor t = torch::tanh(rows);
-  const Tensor unit = t / (2 * t.abs().max()) + 0.5;
-  return (2 * (round_through(unit * top) / top) - 1) * gain;
+  const Tensor t = torch::tanh(rows / unit);
+  const Tensor in_range = t / (2 * t.abs().max()) + 0.5;
+  return (2 * (round_through(in_range * top) / top) - 1) * gain;
 }
 
 Tensor sawb(int bits, const Tensor& rows) {
@@ -72,8 +72,9 @@ bool learns_weight_params(Policy policy) noexcept {
 }
 
 Tensor fake_quantize_weights(Policy policy, int bits, const Tensor& weights, const Tensor& params) {
-  const Tensor rows = weights.reshape({params.numel(), -1});
-  const Tensor param = params.unsqueeze(1);
+  const int64_t groups = params.numel() - (quant::has_unit(policy) ? 1 : 0);
+  const Tensor rows = weights.reshape({groups, -1});
+  const Tensor param = params.narrow(0, 0, groups).unsqueeze(1);
   Tensor quantized;
   if (policy == Policy::kLsq) {
     quantized = lsq(bits, rows, param);
@@ -84,7 +85,7 @@ Tensor fake_quantize_weights(Policy policy, int bits, const Tensor& weights, con
   } else if (policy == Policy::kWrpn) {
     quantized = wrpn(bits, rows, param.detach());
   } else {
-    quantized = dorefa(bits, rows, param.detach());
+    quantized = dorefa(bits, rows, param.detach(), params.detach()[groups]);
   }
   return quantized.reshape(weights.sizes());
 }

@@ -7,9 +7,9 @@ namespace bitstrata::train {
 
 /// Differentiable counterpart of quant::quantize_weights: the quantized real weights, with each policy's
 /// gradient estimator (methods.md sheets 1 to 8). Made of framework operations: the definition of what
-/// mix_weights fuses. weights: [oc, ...] float32; params: [1] or [oc], > 0, meaning as in quant/weights.h.
-/// LSQ's params receive a gradient, scaled by 1 / sqrt(elements per param * Qp); the other policies' do not.
-/// Any device.
+/// mix_weights fuses. weights: [oc, ...] float32; params: [1] or [oc], and the unit where the policy has one,
+/// > 0, as in quant/weights.h. LSQ's params receive a gradient, scaled by 1 / sqrt(elements per param * Qp);
+/// the other policies' do not. Any device.
 torch::Tensor fake_quantize_weights(quant::Policy policy, int bits, const torch::Tensor& weights,
                                     const torch::Tensor& params);
 

@@ -233,7 +233,7 @@ TEST(Lower, RefusesPlansAndQuantizersThatDoNotFit) {
   expect_refused(plan, quantizers, "stream 'stem/relu': its quantizer is missing");
   quantizers = sample_quantizers(graph, plan);
   quantizers.layers["a"].weight_params = {1, 2, 3};
-  expect_refused(plan, quantizers, "found 3 parameters");
+  expect_refused(plan, quantizers, "found parameters of 3 groups");
   quantizers.layers["a"].weight_params = {0};
   expect_refused(plan, quantizers, "found parameter 0");
   plan::Plan short_plan = plan;

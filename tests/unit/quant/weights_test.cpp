@@ -17,8 +17,14 @@ using testing::Pointwise;
 
 const std::vector<float> kWeights = {-0.9f, -0.35f, -0.1f, 0.05f, 0.2f, 0.6f};
 
+/// Parameters of 1, the unit included: as in the papers.
+std::vector<float> params_of(Policy policy, std::vector<float> params) {
+  if (has_unit(policy)) params.push_back(1);
+  return params;
+}
+
 QuantizedWeights quantize(Policy policy, int bits, float param = 1.0f) {
-  return quantize_weights(policy, bits, kWeights, 1, std::vector{param});
+  return quantize_weights(policy, bits, kWeights, 1, params_of(policy, {param}));
 }
 
 std::vector<float> values(const QuantizedWeights& q) {
@@ -87,7 +93,7 @@ TEST(SawbClip, UsesTheLargestMagnitudeWithoutTableEntryOrPositiveClip) {
 
 /// One value by the formulas of methods.md table 0.1, in float64, with the layer's statistics given.
 double expected_value(Policy policy, int bits, double w, double param, const std::vector<float>& group,
-                      double max_tanh) {
+                      double unit_of_layer, double largest) {
   const double top = (1 << bits) - 1;
   const auto unit = [&](double r) { return std::nearbyint(top * std::clamp(r, 0.0, 1.0)); };
   if (bits == 1) {
@@ -98,7 +104,8 @@ double expected_value(Policy policy, int bits, double w, double param, const std
   switch (policy) {
     case Policy::kDorefa:
     case Policy::kPact:
-      return param * (2 / top) * (unit(std::tanh(w) / (2 * max_tanh) + 0.5) - top / 2);
+      return param * (2 / top) *
+             (unit(std::tanh(w / unit_of_layer) / (2 * std::tanh(largest / unit_of_layer)) + 0.5) - top / 2);
     case Policy::kSawb: {
       const double a = sawb_clip(bits, group);
       return 2 * a / top * (unit(std::clamp(w / a, -1.0, 1.0) / 2 + 0.5) - top / 2);
@@ -118,13 +125,13 @@ double expected_value(Policy policy, int bits, double w, double param, const std
 TEST(QuantizeWeights, ValuesAreThoseOfTheTableForEveryPolicyBitsAndGranularity) {
   constexpr int kChannels = 5, kRow = 27;
   const std::vector<float> w = random_weights(kChannels * kRow, 7);
-  double max_tanh = 0;
-  for (float x : w) max_tanh = std::max(max_tanh, std::tanh(std::fabs(static_cast<double>(x))));
+  double largest = 0;
+  for (float x : w) largest = std::max(largest, std::fabs(static_cast<double>(x)));
   for (Policy policy : kAllPolicies) {
     for (int bits = 1; bits <= 8; ++bits) {
       for (bool per_channel : {false, true}) {
         const auto params = initial_params(policy, bits, w, kChannels, per_channel);
-        ASSERT_EQ(params.size(), per_channel ? 5u : 1u);
+        ASSERT_EQ(params.size(), (per_channel ? 5u : 1u) + (has_unit(policy) ? 1u : 0u));
         const QuantizedWeights q = quantize_weights(policy, bits, w, kChannels, params);
         ASSERT_EQ(q.bits, bits);
         ASSERT_EQ(q.grid, grid_of(policy, bits));
@@ -134,8 +141,8 @@ TEST(QuantizeWeights, ValuesAreThoseOfTheTableForEveryPolicyBitsAndGranularity) 
           const size_t channel = i / kRow;
           const auto begin = w.begin() + static_cast<long>(per_channel ? channel * kRow : 0);
           const std::vector<float> group(begin, per_channel ? begin + kRow : w.end());
-          const double value =
-              expected_value(policy, bits, w[i], params[per_channel ? channel : 0], group, max_tanh);
+          const double value = expected_value(policy, bits, w[i], params[per_channel ? channel : 0], group,
+                                              params.back(), largest);
           EXPECT_NEAR(found[i], value, 1e-5)
               << to_string(policy) << " " << bits << " bits, per channel " << per_channel << ", " << i;
           EXPECT_LT(q.codes[i], 1 << bits);
@@ -152,7 +159,7 @@ TEST(QuantizeWeights, ValuesAreThoseOfTheTableForEveryPolicyBitsAndGranularity) 
 TEST(QuantizeWeights, OneBitIsTheSignTimesAMagnitude) {
   const std::vector<float> w = {-0.5f, 0.0f, 1.5f, -2.0f};
   for (Policy policy : kAllPolicies) {
-    const QuantizedWeights q = quantize_weights(policy, 1, w, 2, std::vector{3.0f, 4.0f});
+    const QuantizedWeights q = quantize_weights(policy, 1, w, 2, params_of(policy, {3, 4}));
     EXPECT_EQ(q.grid, (IntegerGrid{2, -1}));
     EXPECT_THAT(q.codes, ElementsAre(0, 1, 1, 0));
     if (policy == Policy::kLsq)
@@ -162,17 +169,58 @@ TEST(QuantizeWeights, OneBitIsTheSignTimesAMagnitude) {
   }
 }
 
+double squared_error(const std::vector<float>& w, const QuantizedWeights& quantized) {
+  const std::vector<float> q = values(quantized);
+  double sum = 0;
+  for (size_t i = 0; i < w.size(); ++i) sum += (w[i] - q[i]) * (w[i] - q[i]);
+  return sum;
+}
+
 TEST(InitialParams, GainOfDorefaIsTheLeastSquaresOne) {
   const std::vector<float> w = random_weights(64, 3);
+  const std::vector<float> params = initial_params(Policy::kDorefa, 3, w, 1, false);
   const auto error_at = [&](float gain) {
-    double sum = 0;
-    const auto q = values(quantize_weights(Policy::kDorefa, 3, w, 1, std::vector{gain}));
-    for (size_t i = 0; i < w.size(); ++i) sum += (w[i] - q[i]) * (w[i] - q[i]);
-    return sum;
+    return squared_error(w, quantize_weights(Policy::kDorefa, 3, w, 1, std::vector{gain, params[1]}));
   };
-  const float gain = initial_params(Policy::kDorefa, 3, w, 1, false)[0];
-  EXPECT_LT(error_at(gain), error_at(gain * 1.01f));
-  EXPECT_LT(error_at(gain), error_at(gain * 0.99f));
+  EXPECT_LT(error_at(params[0]), error_at(params[0] * 1.01f));
+  EXPECT_LT(error_at(params[0]), error_at(params[0] * 0.99f));
+}
+
+// Weights of a normal distribution with some large ones, as trained layers have them.
+TEST(InitialParams, UnitOfDorefaKeepsLowBitsCloseToTheWeightsAndHighBitsLinear) {
+  std::vector<float> w;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    const std::vector<float> part = random_weights(400, seed);
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (w.size() < part.size()) w.push_back(0);
+      w[i] += 0.03f * part[i];
+    }
+  }
+  w[7] = 0.5f;
+  w[300] = -0.45f;
+  double squares = 0;
+  for (float x : w) squares += static_cast<double>(x) * x;
+  const auto relative_error = [&](int bits, std::vector<float> params) {
+    return squared_error(w, quantize_weights(Policy::kDorefa, bits, w, 1, params)) / squares;
+  };
+  for (int bits : {2, 3, 4}) {
+    const auto params = initial_params(Policy::kDorefa, bits, w, 1, false);
+    // What the codes hold at a unit that leaves tanh linear, by their best gain.
+    double linear = 1;
+    for (float gain = 0.01f; gain < 0.6f; gain *= 1.02f)
+      linear = std::min(linear, relative_error(bits, {gain, 1000.0f}));
+    EXPECT_LT(relative_error(bits, params), 0.8 * linear) << bits << " bits, unit " << params[1];
+  }
+  const auto params = initial_params(Policy::kDorefa, 8, w, 1, false);
+  EXPECT_LT(relative_error(8, params), 1e-3);
+  // Weights of twice the size have twice the parameters and the same codes.
+  std::vector<float> twice = w;
+  for (float& x : twice) x *= 2;
+  const auto p3 = initial_params(Policy::kPact, 3, w, 1, false),
+             q3 = initial_params(Policy::kPact, 3, twice, 1, false);
+  EXPECT_THAT(q3, Pointwise(FloatNear(1e-5f), {2 * p3[0], 2 * p3[1]}));
+  EXPECT_EQ(quantize_weights(Policy::kPact, 3, twice, 1, q3).codes,
+            quantize_weights(Policy::kPact, 3, w, 1, p3).codes);
 }
 
 TEST(InitialParams, OfWrpnIsTheLargestMagnitudeAndZeroWeightsGiveUsableParams) {

@@ -145,13 +145,14 @@ TEST(FakeQuantizeWeights, GradientsOfWeightsAreTheStraightThroughOnes) {
       EXPECT_TRUE(torch::allclose(gradient(Policy::kWrpn, bits, clip),
                                   g * (w.abs() <= shaped(clip)).to(torch::kFloat), 1e-5, 1e-7))
           << bits;
-      // DoReFa without its rounding: gain * tanh(w) / max |tanh|, through the maximum too.
-      const Tensor gain = initial_params(Policy::kDorefa, bits, w, per_channel), leaf = parameter(w),
-                   t = torch::tanh(leaf);
+      // DoReFa without its rounding: gain * tanh(w / unit) / max |tanh|, through the maximum too.
+      const Tensor params = initial_params(Policy::kDorefa, bits, w, per_channel), leaf = parameter(w);
+      const Tensor gain = params.narrow(0, 0, params.numel() - 1);
+      const Tensor t = torch::tanh(leaf / params[params.numel() - 1]);
       (t / t.abs().max() * shaped(gain)).backward(g);
       // The largest weight also collects the rounded values' share through the maximum, which smooth and
       // rounded forms weigh alike.
-      EXPECT_TRUE(torch::allclose(gradient(Policy::kDorefa, bits, gain), leaf.grad(), 1e-4, 1e-5)) << bits;
+      EXPECT_TRUE(torch::allclose(gradient(Policy::kDorefa, bits, params), leaf.grad(), 1e-4, 1e-5)) << bits;
     }
   }
 }
