@@ -204,9 +204,12 @@ void TableSearch::step(Archive& archive) {
   const int64_t index = evaluations_ == 0 ? 0 : evaluations_ == 1 ? last : (good_ + bad_) / 2;
   const Assignment at = plan(index);
   const Score score = evaluator_->evaluate(at);
-  archive.add({at, score, index == 0 ? "within the limits" : fmt::format("bisection {}", evaluations_)});
-  ++evaluations_;
   const bool feasible = space_->feasible(at);
+  archive.add({at, score,
+               index > 0  ? fmt::format("bisection {}", evaluations_)
+               : feasible ? "within the limits"
+                          : "nearest to the limits"});
+  ++evaluations_;
   if (!space_->max_drop || (index == 0 && !feasible)) {
     finished_ = true;
     return;

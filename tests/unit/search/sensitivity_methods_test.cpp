@@ -65,6 +65,7 @@ struct SearchRun {
   double accuracy = 0;
   std::vector<double> sensitivity;
   bool met = false;
+  std::string how;
 };
 
 SearchRun run(const Space& space, Sensitivity kind, size_t negative_layer = 1000) {
@@ -80,6 +81,7 @@ SearchRun run(const Space& space, Sensitivity kind, size_t negative_layer = 1000
   result.accuracy = archive.best()->score.accuracy;
   result.sensitivity = method.sensitivity();
   result.met = archive.met(network.float_score());
+  result.how = archive.best()->how;
   return result;
 }
 
@@ -302,6 +304,7 @@ TEST(TableSearch, InfeasibleLimitsEndWithTheClosestPlan) {
     const SearchRun found = run(space, kind);
     EXPECT_EQ(found.plan, space.lowest());
     EXPECT_FALSE(found.met);
+    EXPECT_EQ(found.how, "nearest to the limits");
   }
 }
 
