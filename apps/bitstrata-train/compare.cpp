@@ -77,6 +77,25 @@ std::vector<Variant> variants_of(const CompareOptions& options) {
   return all;
 }
 
+/// "--name" of "--name" or "--name=value"; empty for a value.
+std::string option_name(const std::string& word) {
+  return word.starts_with("--") ? word.substr(0, word.find('=')) : "";
+}
+
+/// `common` without the options, and their values, that the row gives itself.
+std::vector<std::string> not_overridden(const std::vector<std::string>& common, const Variant& variant) {
+  std::vector<std::string> kept;
+  bool keep = true;
+  for (const std::string& word : common) {
+    if (const std::string name = option_name(word); !name.empty()) {
+      keep = std::none_of(variant.arguments.begin(), variant.arguments.end(),
+                          [&](const std::string& own) { return option_name(own) == name; });
+    }
+    if (keep) kept.push_back(word);
+  }
+  return kept;
+}
+
 struct Run {
   uint64_t seed = 0;
   Json summary;  ///< run.json, or null when the run failed
@@ -197,7 +216,8 @@ Run run_one(const CompareOptions& options, const Variant& variant, uint64_t seed
                                      folder.string(), "--seed",      std::to_string(seed)};
   if (std::filesystem::exists(folder / "checkpoint/job.json")) arguments.push_back("--resume");
   if (options.output.quiet) arguments.push_back("--quiet");
-  arguments.insert(arguments.end(), options.passed_on.begin(), options.passed_on.end());
+  const std::vector<std::string> common = not_overridden(options.passed_on, variant);
+  arguments.insert(arguments.end(), common.begin(), common.end());
   arguments.insert(arguments.end(), variant.arguments.begin(), variant.arguments.end());
   Run run{seed, nullptr, run_child(this_executable(), arguments)};
   if (interrupted())
@@ -268,7 +288,8 @@ void add_compare(CLI::App& app) {
       ->delimiter(',');
   command
       .add_option("--variant", options->variants,
-                  "A row with options of its own, as 'most4=--method pdq --keep 4'; may be repeated")
+                  "A row with options of its own, as 'most4=--method pdq --keep 4', which win over those for "
+                  "all rows; may be repeated")
       ->type_name("NAME=OPTIONS")
       ->allow_extra_args(false);
   command.add_option("--seeds", options->seeds, "Seeds; every row runs with each")
@@ -278,7 +299,7 @@ void add_compare(CLI::App& app) {
   command.allow_extras();
   command.footer(
       "All other options (--data, --target, --policy, --bits, --epochs, ...) are those of compress and hold "
-      "for every row.\n\n" +
+      "for every row that does not give them itself.\n\n" +
       examples({"bitstrata compare model.onnx --data digits --methods uniform,eagl --target avg-bits=3 "
                 "--epochs 1 --out table"}));
   command.callback([options, &command] {

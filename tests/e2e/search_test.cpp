@@ -120,8 +120,7 @@ TEST_F(Searches, ATargetThatNoPlanMeetsLeavesTheNearest) {
   expect_one_line_error(run, 1);
   EXPECT_THAT(run.err, HasSubstr("nearest"));
   const Json plan = read_json(path("far") + "/plan.json");
-  for (const Json& layer : plan.at("layers"))
-    EXPECT_EQ(layer.at("weight_bits"), 3);
+  for (const Json& layer : plan.at("layers")) EXPECT_EQ(layer.at("weight_bits"), 3);
 }
 
 TEST_F(Searches, LatencyTargetsAreMeasuredOnThisMachine) {
@@ -140,8 +139,7 @@ TEST_F(Searches, LatencyTargetsUseATableOfTheSamePolicy) {
   const Finished run = bitstrata(compress("table-lsq", options));
   ASSERT_EQ(run.status, 0) << run.err;
   const Json pareto = read_json(path("table-lsq") + "/pareto.json");
-  for (const Json& point : pareto.at("points"))
-    EXPECT_GT(point.at("latency_ms").get<double>(), 0);
+  for (const Json& point : pareto.at("points")) EXPECT_GT(point.at("latency_ms").get<double>(), 0);
   std::vector<std::string> other = options;
   other.insert(other.end(), {"--policy", "dorefa"});
   expect_one_line_error(bitstrata(compress("table-dorefa", other)), 3);
@@ -176,7 +174,7 @@ TEST_F(Searches, DamagedSearchCheckpointsAreRefused) {
 TEST_F(Searches, CompareTabulatesAndGoesOnWhereItWasKilled) {
   const std::vector<std::string> words{
       "compare",         network(),      "--data",    "digits",
-      "--methods",       "uniform,eagl", "--variant", "most1=--method pdq --keep 1 --bits 1,8",
+      "--methods",       "uniform,eagl", "--variant", "most1=--method pdq --keep 1 --bits 1,8 --epochs 0",
       "--seeds",         "1,2",          "--out",     path("table"),
       "--target",        "avg-bits=4",   "--epochs",  "1",
       "--search-epochs", "0.5",          "--threads", "1",
@@ -203,6 +201,9 @@ TEST_F(Searches, CompareTabulatesAndGoesOnWhereItWasKilled) {
     EXPECT_DOUBLE_EQ(row.at("accuracy_mean").get<double>(), sum / 2);
   }
   EXPECT_THAT(read_text_file(path("table") + "/compare.md"), HasSubstr("| most1 | 2 |"));
+  // A row's own option wins over the one for all rows.
+  EXPECT_EQ(read_json(path("table") + "/most1-1/run.json").at("epochs").size(), 0u);
+  EXPECT_EQ(read_json(path("table") + "/eagl-1/run.json").at("epochs").size(), 1u);
 }
 
 TEST_F(Searches, MisuseEndsWithOneLine) {
