@@ -19,6 +19,9 @@ constexpr int kFewSteps = 32;
 /// Bytes of a prepared row that leave room for many in the first cache.
 constexpr size_t kSmallRow = 4096;
 
+/// From this many on, leaving out a pixel in padding pays for loops of its own.
+constexpr int kEdgeSteps = 12;
+
 /// Below this many, widening every step in registers is faster.
 constexpr int kDirectSteps = 4;
 
@@ -76,6 +79,7 @@ class NarrowKernel final : public RowKernel {
  private:
   void choose_sums(std::span<const uint8_t> codes);
   void lay_out();
+  void find_edges();
   void pack_weights(std::span<const uint8_t> codes);
   void pack_channel(const uint8_t* codes, uint8_t* out) const;
   void make_bias(std::span<const uint8_t> codes);
@@ -98,6 +102,7 @@ class NarrowKernel final : public RowKernel {
   void (*band_)(const NarrowBand&) = nullptr;
   NarrowLayout layout_;  ///< of a group's part of a prepared row
   int row_steps_ = 0;
+  int left_steps_ = 0, right_steps_ = 0;  ///< as NarrowBand has them, where they pay
   NarrowExact exact_{};
   /// Behind the groups' planes: sums of the codes of each pixel, [groups][padded_w], if these are needed;
   /// then the operands of one group, if these are not the codes themselves.
@@ -141,9 +146,24 @@ void NarrowKernel::choose_sums(std::span<const uint8_t> codes) {
 void NarrowKernel::lay_out() {
   layout_ = narrow_layout(p_.window, p_.ow, group_ic_, operand_bytes());
   row_steps_ = static_cast<int>(layout_.offsets.size());
+  find_edges();
   sums_at_ = layout_.bytes * p_.groups;
   sums_bytes_ = stored_.value_factor != 0 ? size_t{1} * padded_w_ * p_.groups * sizeof(uint32_t) : 0;
   operands_bytes_ = wide_ || p_.groups > 1 ? size_t{1} * padded_w_ * group_ic_ * operand_bytes() : 0;
+}
+
+void NarrowKernel::find_edges() {
+  const program::Window& w = p_.window;
+  const int tap_bytes = group_ic_ * operand_bytes();
+  left_steps_ = right_steps_ = 0;
+  if (p_.a_zero != 0 || tap_bytes % 4 != 0) return;
+  const int last_x = (p_.ow - 1) * w.stride_w, end_x = w.pad_left + p_.iw;
+  for (int kx = 0; kx < w.kernel_w; ++kx) {
+    if (kx * w.dilation_w < w.pad_left) left_steps_ += tap_bytes / 4;
+    if (last_x + kx * w.dilation_w >= end_x) right_steps_ += tap_bytes / 4;
+  }
+  if (left_steps_ < kEdgeSteps) left_steps_ = 0;
+  if (right_steps_ < kEdgeSteps || left_steps_ + right_steps_ > row_steps_) right_steps_ = 0;
 }
 
 void NarrowKernel::pack_weights(std::span<const uint8_t> codes) {
@@ -262,6 +282,8 @@ void NarrowKernel::compute(const RowBand& band, int first, int last, uint8_t* sc
     part.ow = p_.ow;
     part.offsets = layout_.offsets.data();
     part.row_steps = row_steps_;
+    part.left_steps = left_steps_;
+    part.right_steps = right_steps_;
     part.exact = exact_;
     part.blocks = end - begin;
     part.mul_shift = stored_.mul_shift;

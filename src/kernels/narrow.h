@@ -52,6 +52,9 @@ struct NarrowBand {
   const uint32_t*
       offsets;  ///< [row_steps]: of the first output pixel's word, four bytes of operands, in rows
   int row_steps;
+  /// The first left_steps are of padding of code 0 for the first pixel of a row, the last right_steps for the
+  /// last one.
+  int left_steps, right_steps;
   NarrowExact exact;  ///< not used by targets with 32-bit sums
   int blocks;
   /// acc = (sum of products << mul_shift) + value_factor * pixel sum + bias, modulo 2^32

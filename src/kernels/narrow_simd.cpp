@@ -34,8 +34,9 @@ using Floats = hn::ScalableTag<float>;
 using Ints = hn::ScalableTag<int32_t>;
 using IntVector = hn::Vec<Ints>;
 
-// sums += products of `steps` steps of one row of the window. codes: of the first pixel.
-template <class Products, int kPixels, int kBlocks>
+// sums += products of `steps` steps of one row of the window, without those of the first kFirst and the last
+// kLast pixels. codes: of the first pixel.
+template <class Products, int kPixels, int kBlocks, int kFirst = 0, int kLast = 0>
 HWY_INLINE void add_steps(const uint8_t* codes, const uint32_t* offsets, const uint8_t* weights,
                           size_t block_stride, int steps, typename Products::Sums (&sums)[kPixels][kBlocks]) {
   const Bytes d8;
@@ -46,7 +47,7 @@ HWY_INLINE void add_steps(const uint8_t* codes, const uint32_t* offsets, const u
     UNROLL
     for (int r = 0; r < kBlocks; ++r) w[r] = hn::LoadU(d8, weights + r * block_stride);
     UNROLL
-    for (int p = 0; p < kPixels; ++p) {
+    for (int p = kFirst; p < kPixels - kLast; ++p) {
       const ByteVector v = broadcast_four(step + 4 * p);
       UNROLL
       for (int r = 0; r < kBlocks; ++r) sums[p][r] = Products::add(sums[p][r], v, w[r]);
@@ -181,6 +182,10 @@ HWY_NOINLINE void tile(const NarrowBand& a, Place at, uint32_t* totals) {
   const uint8_t* weights = a.weights + at.block * block_stride;
   const uint8_t* const* rows = a.rows + at.row * a.kernel_h;
   const int row_steps = a.row_steps;
+  // Tiles whose first or last pixel is worth leaving out where it lies in padding.
+  constexpr bool kEdges = !kWidens && kBlocks == 2 && kPixels >= 4;
+  const int left = kEdges && at.x == 0 ? a.left_steps : 0;
+  const int right = kEdges && at.x + kPixels == a.ow ? a.right_steps : 0;
   typename Products::Sums sums[kPixels][kBlocks];
   clear<Products>(sums);
   if (kWidens) {
@@ -198,6 +203,16 @@ HWY_NOINLINE void tile(const NarrowBand& a, Place at, uint32_t* totals) {
           i += steps;
           if (i < row_steps) move_to_totals<Products>(sums, totals);
         }
+      } else if (kEdges) {
+        const uint32_t* offsets = a.offsets;
+        const uint8_t* w = weights;
+        add_steps<Products, kPixels, kBlocks, 1, 0>(codes, offsets, w, block_stride, left, sums);
+        offsets += left;
+        w += left * step_bytes;
+        add_steps<Products>(codes, offsets, w, block_stride, row_steps - left - right, sums);
+        offsets += row_steps - left - right;
+        w += (row_steps - left - right) * step_bytes;
+        add_steps<Products, kPixels, kBlocks, 0, 1>(codes, offsets, w, block_stride, right, sums);
       } else {
         add_steps<Products>(codes, a.offsets, weights, block_stride, row_steps, sums);
       }

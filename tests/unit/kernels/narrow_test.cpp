@@ -135,6 +135,27 @@ TEST_P(NarrowKernels, PartsOfTiles) {
   }
 }
 
+// Pixels whose columns of the window lie in padding, at either end of a row and at both.
+TEST_P(NarrowKernels, PaddingAtBothEndsOfRows) {
+  const Window windows[] = {square(3, 1, 1),
+                            square(5, 1, 2),
+                            square(3, 2, 1),
+                            square(3, 1, 2, 2),
+                            square(1, 1, 3),
+                            {3, 3, 1, 1, 1, 1, 0, 0, 1, 2},
+                            {3, 3, 1, 1, 1, 1, 1, 2, 0, 0}};
+  for (const Window& window : windows) {
+    for (int width = 3; width <= 18; ++width) {
+      for (int zero : {0, -1}) {
+        EXPECT_TRUE(
+            check_random(make_problem(64, 3, width, 33, window, 1, 4, 4, Grid::kTwosComplement, zero)));
+        EXPECT_TRUE(
+            check_random(make_problem(72, 3, width, 32, window, 1, 8, 8, Grid::kTwosComplement, zero)));
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Conv, NarrowKernels, testing::ValuesIn(kernel_names([](const KernelEntry& entry) {
                            return entry.name.starts_with("conv_u8s8_narrow");
                          })),
