@@ -56,6 +56,7 @@ class RowConv final : public ConvKernel {
   };
 
   void run(const uint8_t* src, int n, const Target& target, uint8_t* scratch, int threads) const noexcept;
+  int choose_band_rows() const noexcept;
   Workspace workspace(uint8_t* thread_scratch) const noexcept;
   const uint8_t* prepared_row(const Workspace& work, const uint8_t* image, int64_t image_index,
                               int y) const noexcept;
@@ -82,11 +83,7 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
   const program::Window& w = p_.window;
   if (p_.max_threads == 0) p_.max_threads = max_threads();
   padded_w_ = p_.iw + w.pad_left + w.pad_right;
-  // Every thread gets a band of each image where that is possible.
-  const int share = (p_.oh + p_.max_threads - 1) / p_.max_threads;
-  const int rows = std::clamp((kernel_->band_pixels() + p_.ow - 1) / p_.ow, 1, share);
-  const int multiple = kernel_->row_multiple();
-  band_rows_ = std::min((rows + multiple - 1) / multiple * multiple, p_.oh);
+  band_rows_ = choose_band_rows();
   bands_ = (p_.oh + band_rows_ - 1) / band_rows_;
   slots_ = (band_rows_ - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
   row_bytes_ = round_up(kernel_->row_bytes() + kSlack);
@@ -101,6 +98,25 @@ RowConv::RowConv(const ConvProblem& problem, std::unique_ptr<RowKernel> kernel)
   std::vector<uint8_t> codes(codes_bytes_, static_cast<uint8_t>(-p_.a_zero));
   padding_.resize(row_bytes_);
   kernel_->prepare(codes.data(), padding_.data());
+}
+
+// Every thread gets a band of each image where that is possible, or else a share of its channels.
+int RowConv::choose_band_rows() const noexcept {
+  const int rows = (kernel_->band_pixels() + p_.ow - 1) / p_.ow, multiple = kernel_->row_multiple();
+  const int threads = p_.max_threads;
+  if (threads > 1 && kernel_->shares_channels() && 2 * rows >= p_.oh && kernel_->blocks() >= threads)
+    return p_.oh;
+  const int share = (p_.oh + threads - 1) / threads;
+  const int least = (std::min(rows, share) + multiple - 1) / multiple * multiple;
+  // Larger ones where threads then have more even shares of them.
+  const auto most_rows = [&](int band) {
+    return std::min((p_.oh + band * threads - 1) / (band * threads) * band, p_.oh);
+  };
+  int best = least;
+  for (int band = least; band <= 2 * least; band += multiple) {
+    if (most_rows(band) < most_rows(best)) best = band;
+  }
+  return std::min(best, p_.oh);
 }
 
 RowConv::Workspace RowConv::workspace(uint8_t* at) const noexcept {

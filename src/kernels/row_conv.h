@@ -30,6 +30,9 @@ class RowKernel {
   virtual int band_pixels() const noexcept { return 48; }
   /// Bands have a multiple of this number of output rows, the last one of an image excepted.
   virtual int row_multiple() const noexcept { return 1; }
+  /// True when it costs little that threads prepare the same rows to share a band's channels, so that small
+  /// images need not be divided.
+  virtual bool shares_channels() const noexcept { return false; }
   /// Blocks of output channels, in rising order, that compute() can be split into.
   virtual int blocks() const noexcept = 0;
   /// Accumulators, or codes, of the channels of blocks [first, last) in all pixels of the band, nothing else.

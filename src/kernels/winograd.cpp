@@ -91,6 +91,7 @@ class WinogradKernel final : public RowKernel {
   int blocks() const noexcept override { return (blocks_ + kWinogradBlocks - 1) / kWinogradBlocks; }
   int band_pixels() const noexcept override { return 4 * target_.band_tiles; }
   int row_multiple() const noexcept override { return 2; }
+  bool shares_channels() const noexcept override { return true; }
   void compute(const RowBand& band, int first, int last, uint8_t* scratch) const noexcept override;
   size_t scratch_bytes(int rows) const noexcept override { return parts_of(rows, nullptr).bytes; }
   size_t weight_bytes() const noexcept override {

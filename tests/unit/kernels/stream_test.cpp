@@ -110,6 +110,8 @@ TEST_P(EveryStream, EveryPixelOnceWithTheValuesOfRun) {
 // One band, so that threads share the output channels.
 TEST_P(EveryStream, FewerBandsThanThreads) {
   int done = 0;
+  for (int threads : {1, 2, 4})
+    done += check(make_problem(6, 9, 9, 130, square(3, 1, 1), 1, 4, 4), 1, threads, 4);
   for (auto [ic, oc, groups] : {std::array{100, 70, 1}, {8, 3, 1}, {64, 96, 4}, {12, 12, 12}}) {
     for (int n : {1, 3}) {
       for (int threads : {1, 2, 4}) {
