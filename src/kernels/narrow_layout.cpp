@@ -104,17 +104,9 @@ NarrowExact narrow_exact(const NarrowTarget& target, std::span<const uint8_t> we
                ? fits(target, weights, kernel_h * row_steps, choice.rows * row_steps, max_code)
                : fits(target, weights, row_steps, choice.steps, max_code);
   };
-  // More widenings never hold less, but for the last part being a shorter one.
-  size_t low = 0, high = choices.size();
-  while (low < high) {
-    const size_t middle = (low + high) / 2;
-    if (possible(choices[middle])) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  return low < choices.size() ? choices[low] : NarrowExact{0, 0};
+  // In turn, as a choice that does not hold is mostly found out soon.
+  const auto found = std::find_if(choices.begin(), choices.end(), possible);
+  return found != choices.end() ? *found : NarrowExact{0, 0};
 }
 
 }  // namespace bitstrata::kernels
