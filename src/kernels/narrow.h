@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/isa.h"
+#include "kernels/code_end.h"
 
 /// What the narrow-operand int8 convolution (narrow.cpp) needs from an instruction set. Internal to the
 /// module.
@@ -34,13 +35,6 @@ struct NarrowExact {
   int rows, steps;
 };
 
-/// The end given to ConvKernel::fuse(), [blocks * lanes] of mul and add.
-struct NarrowEnd {
-  const float *mul, *add;
-  float inverse;
-  int max_code;
-};
-
 /// Consecutive output rows against consecutive blocks of `lanes` output channels of one group.
 struct NarrowBand {
   /// [blocks][kernel_h][row_steps][lanes][4], signed or unsigned bytes as the target has it; or [..][2]
@@ -63,7 +57,7 @@ struct NarrowBand {
   const uint32_t* pixel_sums;  ///< [out_rows][ow]: sum of the codes in the window; null with value_factor 0
   const int32_t* bias;         ///< [blocks * lanes]
   bool complete;               ///< acc is the sum of products
-  NarrowEnd end;               ///< with codes
+  CodeEnd end;                 ///< with codes; mul, add: [blocks * lanes]
   /// [out_rows][ow][out_stride_elems]: acc to out, or its codes to `codes`; the other is null
   int32_t* out;
   uint8_t* codes;

@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <cmath>
-
 #include "kernels/narrow.h"
 
 namespace bitstrata::kernels {
@@ -19,13 +16,6 @@ uint32_t products(const NarrowBand& a, const uint8_t* weights, const uint8_t* co
   return sum;
 }
 
-uint8_t code(const NarrowEnd& end, int32_t acc, int o) {
-  float y = static_cast<float>(acc) * end.mul[o];
-  y = y + end.add[o];
-  const float code = std::rint(y * end.inverse);
-  return static_cast<uint8_t>(code > 0 ? std::min(code, static_cast<float>(end.max_code)) : 0.0f);
-}
-
 void band(const NarrowBand& a) {
   const size_t block_bytes = size_t{4} * a.kernel_h * a.row_steps;
   for (int pixel = 0; pixel < a.out_rows * a.ow; ++pixel) {
@@ -35,7 +25,7 @@ void band(const NarrowBand& a) {
       const uint32_t sum = products(a, a.weights + o * block_bytes, rows, pixel % a.ow);
       const auto acc = static_cast<int32_t>((sum << a.mul_shift) + shared + static_cast<uint32_t>(a.bias[o]));
       if (a.codes != nullptr) {
-        a.codes[pixel * a.out_stride_elems + o] = code(a.end, acc, o);
+        a.codes[pixel * a.out_stride_elems + o] = a.end.code(acc, o);
       } else {
         a.out[pixel * a.out_stride_elems + o] = acc;
       }

@@ -97,33 +97,6 @@ HWY_INLINE void complete(const NarrowBand& a, int pixel, int block, WordVector (
   }
 }
 
-// The codes of one pixel's blocks, one after the other.
-template <int kBlocks>
-HWY_INLINE void store_bytes(const IntVector (&codes)[kBlocks], uint8_t* out) {
-  const Ints d;
-#if HWY_TARGET == HWY_AVX2
-  if constexpr (kBlocks % 2 == 0) {
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-    UNROLL
-    for (int r = 0; r < kBlocks; r += 2) {
-      const __m256i words = _mm256_packs_epi32(codes[r].raw, codes[r + 1].raw);
-      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words), order);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * r), _mm256_castsi256_si128(bytes));
-    }
-    return;
-  }
-#endif
-  UNROLL
-  for (int r = 0; r < kBlocks; ++r) {
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r), _mm512_cvtepi32_epi8(codes[r].raw));
-#else
-    hn::StoreU(hn::DemoteTo(hn::Rebind<uint8_t, Ints>(), codes[r]), hn::Rebind<uint8_t, Ints>(),
-               out + r * hn::Lanes(d));
-#endif
-  }
-}
-
 // Accumulators to codes.
 template <int kPixels, int kBlocks>
 HWY_INLINE void store_codes(const NarrowBand& a, int pixel, int block,

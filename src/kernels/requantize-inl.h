@@ -64,6 +64,34 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::Rebind<int32_t, D>> codes
   return hn::Sub(nearest(clipped), hn::Set(d32, zero));
 }
 
+// The codes of consecutive channels, from full vectors of int32_t to bytes.
+template <class V, int kVectors>
+HWY_INLINE void store_bytes(const V (&codes)[kVectors], uint8_t* out) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::ScalableTag<int32_t> d;
+#if HWY_TARGET == HWY_AVX2
+  if constexpr (kVectors % 2 == 0) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
+#pragma GCC unroll 16
+    for (int r = 0; r < kVectors; r += 2) {
+      const __m256i words = _mm256_packs_epi32(codes[r].raw, codes[r + 1].raw);
+      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words), order);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * r), _mm256_castsi256_si128(bytes));
+    }
+    return;
+  }
+#endif
+#pragma GCC unroll 16
+  for (int r = 0; r < kVectors; ++r) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r), _mm512_cvtepi32_epi8(codes[r].raw));
+#else
+    const hn::Rebind<uint8_t, decltype(d)> d8;
+    hn::StoreU(hn::DemoteTo(d8, codes[r]), d8, out + r * hn::Lanes(d));
+#endif
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace bitstrata::kernels
 HWY_AFTER_NAMESPACE();
