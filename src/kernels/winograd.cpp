@@ -56,30 +56,40 @@ bool is_wide(const WinogradTarget& target, const ConvProblem& p) {
          (target.products_per_step > 0 && target.products_per_step * max_weight * max_code > target.max_sum);
 }
 
-/// The most steps of which no run, wherever it begins, can make a 16-bit sum overflow: neither the positive
-/// nor the negative weights of the run do when all codes are max_code. weights: [steps][lanes][4], the first
-/// lane's.
-int exact_steps(const WinogradTarget& target, const int8_t* weights, int steps, int lanes, int max_code) {
-  const int products = target.products_per_step;
-  int most = steps;
-  for (int sum_of_step = 0; products > 0 && sum_of_step < 4 / products; ++sum_of_step) {
-    for (int sign : {1, -1}) {
-      const auto at = [&](int step) {
-        const int8_t* own = weights + size_t{4} * step * lanes + sum_of_step * products;
-        int sum = 0;
-        for (int i = 0; i < products; ++i) sum += std::max(sign * own[i], 0);
-        return sum * max_code;
-      };
-      for (int first = 0, end = 0, sum = 0; end < steps; ++end) {
-        sum += at(end);
-        for (; sum > target.max_sum; ++first) {
-          most = std::min(most, end - first);
-          sum -= at(first);
-        }
-      }
+/// Adds the positive weights of a step to `positive` and the negative ones, as they are, to `negative`:
+/// kProducts weights to each sum.
+template <int kProducts>
+void add_weights(const int8_t* weights, std::vector<int>& positive, std::vector<int>& negative) {
+  const int sums = static_cast<int>(positive.size());
+  int* more = positive.data();
+  int* less = negative.data();
+  for (int i = 0; i < sums; ++i) {
+    for (int j = 0; j < kProducts; ++j) {
+      const int weight = weights[i * kProducts + j];
+      more[i] += std::max(weight, 0);
+      less[i] += std::min(weight, 0);
     }
   }
-  return most;
+}
+
+/// True when no 16-bit sum of `part` steps, the first of which are 0, part, 2 * part, ..., can overflow:
+/// neither the positive nor the negative weights do when all codes are max_code. weights: [steps][lanes][4].
+bool parts_fit(const WinogradTarget& target, const int8_t* weights, int steps, int lanes, int part,
+               int max_code) {
+  const int products = target.products_per_step;
+  if (products == 0) return true;
+  std::vector<int> positive(lanes * 4 / products), negative(positive.size());
+  for (int first = 0; first < steps; first += part) {
+    std::ranges::fill(positive, 0);
+    std::ranges::fill(negative, 0);
+    for (int step = first; step < std::min(first + part, steps); ++step) {
+      const int8_t* own = weights + size_t{4} * step * lanes;
+      products == 2 ? add_weights<2>(own, positive, negative) : add_weights<1>(own, positive, negative);
+    }
+    const int largest = std::max(*std::ranges::max_element(positive), -*std::ranges::min_element(negative));
+    if (largest * max_code > target.max_sum) return false;
+  }
+  return true;
 }
 
 class WinogradKernel final : public RowKernel {
@@ -113,7 +123,15 @@ class WinogradKernel final : public RowKernel {
   };
 
   Parts parts_of(int rows, uint8_t* scratch) const noexcept;
+  /// Of one output channel.
+  struct ChannelSums {
+    int64_t weights = 0;
+    std::array<int, kWinogradPositions> positions{};  ///< of transformed weights
+  };
   void pack_weights(std::span<const uint8_t> codes);
+  template <class Weight>
+  void pack_channels(std::span<const uint8_t> codes, int o, int first, int last, ChannelSums& sums);
+  void make_constants(int o, const ChannelSums& sums);
   void divide_steps();
   void transform_rows(const RowBand& band, const Parts& parts) const noexcept;
   void pixel_terms(const RowBand& band, uint32_t* out) const noexcept;
@@ -178,45 +196,67 @@ std::array<int, 4> outputs_of(const std::array<int, kWinogradPositions>& m) {
 }
 
 void WinogradKernel::pack_weights(std::span<const uint8_t> codes) {
-  const size_t block_elems = size_t{1} * steps_ * lanes_;
-  weights_.assign(4 * kWinogradPositions * blocks_ * block_elems, 0);
+  weights_.assign(size_t{4} * kWinogradPositions * blocks_ * steps_ * lanes_, 0);
   constants_.assign(size_t{4} * blocks_ * lanes_, 0);
-  const int bytes = wide_ ? 2 : 1, per_step = 4 / bytes;
-  for (int o = 0; o < p_.oc; ++o) {
-    const int chunk = o / lanes_ / kWinogradBlocks, lanes = blocks_of(chunk) * lanes_;
-    const int lane = o - chunk * kWinogradBlocks * lanes_;
-    uint8_t* weights = weights_.data() + 4 * kWinogradPositions * chunk * kWinogradBlocks * block_elems;
-    int64_t sum = 0;
-    std::array<int, kWinogradPositions> position_sums{};
-    for (int c = 0; c < p_.ic; ++c) {
-      const uint8_t* kernel = codes.data() + size_t{9} * (size_t{1} * o * p_.ic + c);
-      for (int i = 0; i < 9; ++i) sum += p_.grid.at(kernel[i]);
-      const auto g = [&](int i) { return stored_.at(kernel[i]); };
-      const auto top = transform(g(0), g(1), g(2)), middle = transform(g(3), g(4), g(5)),
-                 bottom = transform(g(6), g(7), g(8));
-      for (int j = 0; j < 4; ++j) {
-        const auto column = transform(top[j], middle[j], bottom[j]);
-        for (int i = 0; i < 4; ++i) {
-          const int position = 4 * i + j;
-          const auto weight = static_cast<int16_t>(column[i]);
-          position_sums[position] += column[i];
-          const size_t step = size_t{1} * position * steps_ + c / per_step;
-          // Little-endian, so that the first byte is the weight modulo 2^8.
-          std::memcpy(weights + 4 * (step * lanes + lane) + c % per_step * bytes, &weight, bytes);
-        }
+  std::vector<ChannelSums> sums(p_.oc);
+  // Parts of the input channels whose weights, of all positions, stay in a cache.
+  constexpr int kChannels = 64;
+  for (int chunk = 0; chunk < blocks(); ++chunk) {
+    const int first = chunk * kWinogradBlocks * lanes_,
+              last = std::min(first + blocks_of(chunk) * lanes_, p_.oc);
+    for (int c = 0; c < p_.ic; c += kChannels) {
+      for (int o = first; o < last; ++o) {
+        const int end = std::min(c + kChannels, p_.ic);
+        wide_ ? pack_channels<uint16_t>(codes, o, c, end, sums[o])
+              : pack_channels<uint8_t>(codes, o, c, end, sums[o]);
       }
     }
-    position_sums[kSumPosition] = 0;
-    const auto products = outputs_of(position_sums);
-    for (int i = 0; i < 4; ++i) {
-      // Modulo 2^32, as the sums that it is added to.
-      const auto bias = static_cast<uint32_t>(p_.a_zero * sum) << output_shift();
-      const uint32_t shifted = static_cast<uint32_t>(shift_) * static_cast<uint32_t>(products[i]);
-      constants_[size_t{4} * chunk * kWinogradBlocks * lanes_ + i * lanes + lane] =
-          static_cast<int32_t>(bias - shifted);
-    }
+    for (int o = first; o < last; ++o) make_constants(o, sums[o]);
   }
   if (!wide_) divide_steps();
+}
+
+// Of output channel o, input channels [first, last). Weight: uint8_t or uint16_t, as `wide_` has it.
+template <class Weight>
+void WinogradKernel::pack_channels(std::span<const uint8_t> codes, int o, int first, int last,
+                                   ChannelSums& sums) {
+  constexpr int kBytes = sizeof(Weight), kPerStep = 4 / kBytes;
+  const int chunk = o / lanes_ / kWinogradBlocks, lanes = blocks_of(chunk) * lanes_;
+  const int lane = o - chunk * kWinogradBlocks * lanes_;
+  uint8_t* weights =
+      weights_.data() + size_t{4} * kWinogradPositions * chunk * kWinogradBlocks * steps_ * lanes_;
+  for (int c = first; c < last; ++c) {
+    const uint8_t* kernel = codes.data() + size_t{9} * (size_t{1} * o * p_.ic + c);
+    for (int i = 0; i < 9; ++i) sums.weights += p_.grid.at(kernel[i]);
+    const auto g = [&](int i) { return stored_.at(kernel[i]); };
+    const auto top = transform(g(0), g(1), g(2)), middle = transform(g(3), g(4), g(5)),
+               bottom = transform(g(6), g(7), g(8));
+    for (int j = 0; j < 4; ++j) {
+      const auto column = transform(top[j], middle[j], bottom[j]);
+      for (int i = 0; i < 4; ++i) {
+        const int position = 4 * i + j;
+        const auto weight = static_cast<Weight>(column[i]);
+        sums.positions[position] += column[i];
+        const size_t step = size_t{1} * position * steps_ + c / kPerStep;
+        std::memcpy(weights + 4 * (step * lanes + lane) + c % kPerStep * kBytes, &weight, kBytes);
+      }
+    }
+  }
+}
+
+void WinogradKernel::make_constants(int o, const ChannelSums& sums) {
+  const int chunk = o / lanes_ / kWinogradBlocks, lanes = blocks_of(chunk) * lanes_;
+  const int lane = o - chunk * kWinogradBlocks * lanes_;
+  auto positions = sums.positions;
+  positions[kSumPosition] = 0;
+  const auto products = outputs_of(positions);
+  for (int i = 0; i < 4; ++i) {
+    // Modulo 2^32, as the sums that it is added to.
+    const auto bias = static_cast<uint32_t>(p_.a_zero * sums.weights) << output_shift();
+    const uint32_t shifted = static_cast<uint32_t>(shift_) * static_cast<uint32_t>(products[i]);
+    constants_[size_t{4} * chunk * kWinogradBlocks * lanes_ + i * lanes + lane] =
+        static_cast<int32_t>(bias - shifted);
+  }
 }
 
 void WinogradKernel::divide_steps() {
@@ -224,14 +264,13 @@ void WinogradKernel::divide_steps() {
   for (int chunk = 0; chunk < blocks(); ++chunk) {
     const int lanes = blocks_of(chunk) * lanes_;
     for (int position = 0; position < kWinogradPositions; ++position) {
-      int most = steps_;
-      for (int lane = 0; lane < lanes; ++lane) {
-        most = std::min(most, exact_steps(target_, weights + size_t{4} * lane, steps_, lanes,
-                                          4 * ((1 << p_.a_bits) - 1)));
+      // Parts of as even sizes as may be. Sums of a step each are as well widened in registers.
+      int part = steps_;
+      for (int parts = 2; part > 1; ++parts) {
+        if (parts_fit(target_, weights, steps_, lanes, part, 4 * ((1 << p_.a_bits) - 1))) break;
+        part = std::min(part - 1, (steps_ + parts - 1) / parts);
       }
-      // Sums of a step each are as well widened in registers; otherwise parts of as even sizes as may be.
-      const int parts = (steps_ + most - 1) / most;
-      part_steps_.push_back(most == 1 ? 0 : (steps_ + parts - 1) / parts);
+      part_steps_.push_back(part == 1 ? 0 : part);
       weights += size_t{4} * steps_ * lanes;
     }
   }

@@ -340,7 +340,9 @@ TEST_P(EveryKernel, PartsOfTiles) {
   for (int w = 1; w <= max_w(); ++w) {
     for (int width = 1; width <= 18; ++width) {
       for (int oc : {1, 7, 8, 9, 15, 16, 17, 24, 31, 33, 40, 63, 64, 65, 130}) {
-        EXPECT_TRUE(check_random(make_problem(5, 2, width, oc, square(3, 1 + width % 2, 1), 1, w, 3)));
+        for (int a : {1, 2, 3}) {
+          EXPECT_TRUE(check_random(make_problem(5, 2, width, oc, square(3, 1 + width % 2, 1), 1, w, a)));
+        }
       }
     }
   }
