@@ -7,12 +7,15 @@
 #include <csignal>
 #include <thread>
 
+#include "core/file.h"
 #include "tests/cli/process.h"
 
 namespace bitstrata::testing {
 namespace {
 
-int status_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+int status_of(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
 
 }  // namespace
 
@@ -71,6 +74,23 @@ bool Background::ended_within(std::chrono::milliseconds limit) {
     }
   }
   return pid_ < 0;
+}
+
+Survival run_killing(const std::vector<std::string>& arguments, std::chrono::duration<double> whole,
+                     Random& random, const std::string& log) {
+  constexpr int kMostKills = 100;
+  Survival survival;
+  while (survival.kills < kMostKills) {
+    const double share = survival.kills == 0 ? 0.05 + 0.2 * random.uniform() : 0.1 + 0.5 * random.uniform();
+    const auto life = whole * (share * (1 + 0.05 * survival.kills));
+    Background job(arguments, log);
+    if (!job.ended_within(std::chrono::duration_cast<std::chrono::milliseconds>(life))) job.signal(SIGKILL);
+    survival.status = job.wait();  // it may have ended by itself just before the signal
+    if (survival.status != 128 + SIGKILL) break;
+    ++survival.kills;
+  }
+  survival.err = read_text_file(log);
+  return survival;
 }
 
 }  // namespace bitstrata::testing

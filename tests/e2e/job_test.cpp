@@ -21,7 +21,9 @@ class Jobs : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
     ASSERT_EQ(bitstrata({"train", "lenet", "--data", "digits", "--out", network(), "--epochs", "2", "--quiet"}).status, 0);
+    const auto start = std::chrono::steady_clock::now();
     ASSERT_EQ(bitstrata(compress("undisturbed")).status, 0);
+    undisturbed_ = std::chrono::steady_clock::now() - start;
   }
   static void TearDownTestSuite() {
     delete folder_;
@@ -39,27 +41,19 @@ class Jobs : public ::testing::Test {
   static std::vector<uint8_t> model(const std::string& out) { return read_file(path(out) + "/model.bst", 1 << 20); }
 
   static TemporaryFolder* folder_;
+  static std::chrono::duration<double> undisturbed_;  ///< what that job took
 };
 
 TemporaryFolder* Jobs::folder_ = nullptr;
+std::chrono::duration<double> Jobs::undisturbed_{};
 
 TEST_F(Jobs, KilledAtRandomMomentsAndResumedGivesTheSameModel) {
   Random random(20261121, 1);
   for (int round = 0; round < 3; ++round) {
     const std::string out = fmt::format("killed{}", round);
-    int kills = 0, status = -1;
-    while (kills < 40) {
-      Background job(compress(out, {"--resume"}));
-      if (job.ended_within(std::chrono::milliseconds(300 + random.below(1500)))) {
-        status = job.wait();
-        break;
-      }
-      job.signal(SIGKILL);
-      EXPECT_EQ(job.wait(), 128 + SIGKILL);
-      ++kills;
-    }
-    EXPECT_EQ(status, 0) << kills << " kills";
-    EXPECT_GT(kills, 0);
+    const Survival job = run_killing(compress(out, {"--resume"}), undisturbed_, random, path(out) + ".err");
+    ASSERT_EQ(job.status, 0) << job.kills << " kills, " << job.err;
+    EXPECT_GT(job.kills, 0);
     EXPECT_EQ(model(out), model("undisturbed"));
     EXPECT_EQ(Json::parse(read_text_file(path(out) + "/run.json")).at("accuracy"), Json::parse(read_text_file(path("undisturbed") + "/run.json")).at("accuracy"));
   }

@@ -78,22 +78,15 @@ TEST_P(EveryMethod, MeetsASizeTargetWithARealNetwork) {
 TEST_P(EveryMethod, KilledAtRandomMomentsAndResumedGivesTheSamePlanAndModel) {
   const std::vector<std::string> options{"--method", GetParam(), "--target", "size=8x", "--seed", "3"};
   const std::string calm = std::string("calm-") + GetParam(), killed = std::string("killed-") + GetParam();
+  const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(bitstrata(compress(calm, options)).status, 0);
+  const auto undisturbed = std::chrono::steady_clock::now() - start;
   std::vector<std::string> resuming = options;
   resuming.push_back("--resume");
   Random random(20261121, 2);
-  int kills = 0, status = -1;
-  while (kills < 60) {
-    Background job(compress(killed, resuming));
-    if (job.ended_within(std::chrono::milliseconds(500 + random.below(1500)))) {
-      status = job.wait();
-      break;
-    }
-    job.signal(SIGKILL);
-    job.wait();
-    ++kills;
-  }
-  EXPECT_EQ(status, 0) << kills << " kills";
+  const Survival job = run_killing(compress(killed, resuming), undisturbed, random, path(killed) + ".err");
+  ASSERT_EQ(job.status, 0) << job.kills << " kills, " << job.err;
+  EXPECT_GT(job.kills, 0);
   EXPECT_EQ(read_text_file(path(killed) + "/plan.json"), read_text_file(path(calm) + "/plan.json"));
   EXPECT_EQ(read_text_file(path(killed) + "/pareto.json"), read_text_file(path(calm) + "/pareto.json"));
   EXPECT_EQ(read_file(path(killed) + "/model.bst", 1 << 20), read_file(path(calm) + "/model.bst", 1 << 20));
