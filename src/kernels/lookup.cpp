@@ -61,7 +61,6 @@ class LookupConv final : public RowKernel {
   bool fits_bytes(const Strip& strip, int steps) const;
   void choose_layout();
   void make_strips();
-  void add_strips(int group, int channel, int channels, int vectors);
   void pack(const Strip& strip, std::span<const uint8_t> codes);
   void make_bias(std::span<const uint8_t> codes);
   void find_tables(const uint8_t* const* rows, int group, const uint8_t** tables) const noexcept;

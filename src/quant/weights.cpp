@@ -163,7 +163,9 @@ QuantizedWeights quantize_weights(Policy policy, int bits, std::span<const float
                                   std::span<const float> params) {
   const size_t unit_params = has_unit(policy) ? 1 : 0;
   if (params.size() <= unit_params)
-    fail(ErrorCode::kInvalidArgument, "weight quantizer: found {} parameters, expected more", params.size());
+    fail(ErrorCode::kInvalidArgument,
+         "weight quantizer: found {} parameters of {}, expected at least {}{}; calibrate again",
+         params.size(), to_string(policy), unit_params + 1, has_unit(policy) ? ", a gain and a unit" : "");
   const size_t groups = params.size() - unit_params;
   check(bits, weights, oc, groups);
   for (float p : params) {

@@ -262,6 +262,18 @@ TEST(QuantizeWeights, RefusesWhatMakesNoSense) {
   EXPECT_EQ(code_of(4, {1, kInf}, 1, {1}), ErrorCode::kBadInput);
 }
 
+TEST(QuantizeWeights, SaysWhichParametersAreMissing) {
+  const std::vector<float> weights{1, 2}, gain_only{1};
+  try {
+    quantize_weights(Policy::kPact, 3, weights, 1, gain_only);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr("found 1 parameters of pact, expected at least 2, a gain and a unit"));
+  }
+}
+
 TEST(Policy, NamesRoundTripAndUnknownOnesListTheKnown) {
   for (Policy policy : kAllPolicies) EXPECT_EQ(parse_policy(to_string(policy)), policy);
   try {

@@ -85,8 +85,8 @@ TEST_F(KernelTimesTest, RemembersAcrossProcesses) {
   }
 }
 
-// Times from a busy machine are lower bounds of nothing: later processes measure again, until one is left
-// alone or a few have tried.
+// Times from a busy machine say too little: later processes measure again, until one is left alone or a few
+// have tried.
 TEST_F(KernelTimesTest, MeasuresAgainWhatWasDisturbed) {
   int64_t count = 0;
   const auto disturbed = [&count] { return count += 1'000'000; };
