@@ -138,6 +138,13 @@ void add_search_options(CLI::App& app, JobOptions& o) {
       ->group(search);
 }
 
+void add_all_images_option(CLI::App& app, JobOptions& o) {
+  app.add_flag("--all-images", o.all_images,
+               "Fine-tune on all training images, also those held out to choose bits; nothing tells then, before the "
+               "test how training goes")
+      ->group("Training");
+}
+
 Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double float_accuracy,
              double accuracy) {
   const JobOptions& o = job.options();
@@ -162,12 +169,7 @@ Json summary(Job& job, const plan::Plan& plan, const plan::Figures& sum, double 
             {"threads", o.machine.resolved_threads()},
             {"version", version()},
             {"epochs", Json::array()}};
-  for (const auto& epoch : job.progress().epochs) {
-    json["epochs"].push_back({{"epoch", epoch.epoch},
-                              {"loss", epoch.loss},
-                              {"train_accuracy", epoch.train_accuracy},
-                              {"holdout_accuracy", epoch.holdout_accuracy}});
-  }
+  for (const auto& epoch : job.progress().epochs) json["epochs"].push_back(to_json(epoch));
   return json;
 }
 
@@ -310,6 +312,7 @@ void add_compress(CLI::App& app) {
   CLI::App& compress_command = add_job_command(app, "compress", compress);
   add_search_options(compress_command, *compress);
   add_training_options(compress_command, compress->training);
+  add_all_images_option(compress_command, *compress);
   compress_command.footer(
       examples({"bitstrata compress model.onnx --data folder:DIR",
                 "bitstrata compress model.onnx --data folder:DIR --target size=10x --epochs 5 --out job",
@@ -334,6 +337,7 @@ void add_compress(CLI::App& app) {
   CLI::App& finetune_command = add_job_command(app, "finetune", finetune);
   add_search_options(finetune_command, *finetune);
   add_training_options(finetune_command, finetune->training);
+  add_all_images_option(finetune_command, *finetune);
   finetune_command.footer(
       examples({"bitstrata finetune model.onnx --data digits --plan job3/plan.json --epochs 3 --out tuned"}));
   finetune_command.callback([finetune] {

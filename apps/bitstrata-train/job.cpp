@@ -50,6 +50,7 @@ Json identity(const JobOptions& o, const std::string& command) {
             {"calibration_images", o.calibration_images},
             {"seed", o.seed},
             {"optimizer", o.training.optimizer}};
+  if (o.all_images) json["all_images"] = true;
   put(json, "tied", o.search.tied);
   put(json, "search_epochs", o.search.epochs);
   put(json, "search_lr", o.search.learning_rate);
@@ -268,9 +269,10 @@ JobProgress read_progress(const std::filesystem::path& path) {
     progress.search_seconds = json.at("search_seconds").get<double>();
     progress.search_epochs = json.at("search_epochs").get<double>();
     for (const Json& e : json.at("epochs")) {
-      progress.epochs.push_back({e.at("epoch").get<int>(), e.at("loss").get<double>(),
-                                 e.at("train_accuracy").get<double>(),
-                                 e.at("holdout_accuracy").get<double>()});
+      progress.epochs.push_back(
+          {e.at("epoch").get<int>(), e.at("loss").get<double>(), e.at("train_accuracy").get<double>(), {}});
+      if (e.contains("holdout_accuracy"))
+        progress.epochs.back().holdout_accuracy = e["holdout_accuracy"].get<double>();
     }
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorCode::kCorruptFile, "{}: {}; delete the folder to start again", path.string(),
@@ -279,16 +281,17 @@ JobProgress read_progress(const std::filesystem::path& path) {
   return progress;
 }
 
+Json to_json(const JobProgress::Epoch& epoch) {
+  Json json{{"epoch", epoch.epoch}, {"loss", epoch.loss}, {"train_accuracy", epoch.train_accuracy}};
+  put(json, "holdout_accuracy", epoch.holdout_accuracy);
+  return json;
+}
+
 void write_progress(const std::filesystem::path& path, const JobProgress& progress) {
   Json json{{"float_accuracy", progress.float_accuracy}, {"seconds", progress.seconds},
             {"search_done", progress.search_done},       {"search_seconds", progress.search_seconds},
             {"search_epochs", progress.search_epochs},   {"epochs", Json::array()}};
-  for (const auto& e : progress.epochs) {
-    json["epochs"].push_back({{"epoch", e.epoch},
-                              {"loss", e.loss},
-                              {"train_accuracy", e.train_accuracy},
-                              {"holdout_accuracy", e.holdout_accuracy}});
-  }
+  for (const auto& epoch : progress.epochs) json["epochs"].push_back(to_json(epoch));
   write_file_atomically(path, std::string_view(json.dump(1) + "\n"));
 }
 

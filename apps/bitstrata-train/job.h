@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,6 +70,7 @@ struct JobOptions {
   uint64_t seed = kDefaultSeed;
   bool resume = false, overwrite = false;
   bool from_float = false;  ///< fine-tune from the float network even where the search has trained one
+  bool all_images = false;  ///< fine-tune on the held-out images too
   std::string time_budget;  ///< of the whole job, as "90s", "30m", "2h"; empty: none
 };
 
@@ -134,12 +136,15 @@ struct JobProgress {
   double seconds = 0;          ///< spent by earlier runs of this job
   struct Epoch {
     int epoch = 0;
-    double loss = 0, train_accuracy = 0, holdout_accuracy = 0;
+    double loss = 0, train_accuracy = 0;
+    std::optional<double> holdout_accuracy;  ///< none where no image was held out
   };
   std::vector<Epoch> epochs;
   bool search_done = false;
   double search_seconds = 0, search_epochs = 0;  ///< time of the search, and epochs of training in it
 };
+/// An epoch as progress.json and run.json have it.
+nlohmann::ordered_json to_json(const JobProgress::Epoch& epoch);
 JobProgress read_progress(const std::filesystem::path& path);
 void write_progress(const std::filesystem::path& path, const JobProgress& progress);
 

@@ -136,7 +136,11 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
       options.training, finetune_defaults(plan::figures(start.graph, plan)), *bench.dataset, options.seed);
   std::unique_ptr<train::Network> teacher;
   if (training.distill_weight > 0) teacher = float_network(bench);
-  train::Trainer trainer(network, *bench.dataset, bench.holdout.train, bench.normalization, training,
+  // The bits are chosen: nothing depends on held-out accuracy any more.
+  const std::vector<int64_t> indices =
+      options.all_images ? data::all_indices(bench.dataset->num_samples(data::Split::kTrain))
+                         : bench.holdout.train;
+  train::Trainer trainer(network, *bench.dataset, indices, bench.normalization, training,
                          teacher ? [&](const torch::Tensor& x) { return teacher->forward(x); }
                                  : std::function<torch::Tensor(const torch::Tensor&)>{});
   if (options.resume && std::filesystem::exists(folder.training())) {
@@ -155,17 +159,18 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
                              evaluators::deployed_logits(network.lower(), bench.device, kEvaluationBatch),
                              bench, data::Split::kTrain, bench.holdout.val, options.output.quiet);
   };
-  if (trainer.epochs_done() == 0 && trainer.at_epoch_start()) {
+  if (trainer.epochs_done() == 0 && trainer.at_epoch_start() && !options.all_images) {
     job.log(fmt::format("before training: {:.2f} % of {} held-out images", 100 * evaluate_holdout(),
                         bench.holdout.val.size()));
   }
   const auto after_epoch = [&](const train::TrainStatus& now) {
-    const double held_out = evaluate_holdout();
+    std::optional<double> held_out;
+    if (!options.all_images) held_out = evaluate_holdout();
     job.progress().epochs.push_back({trainer.epochs_done(), now.loss, now.accuracy, held_out});
     job.save_progress();
-    job.log(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %, held-out {:.2f} %",
-                        trainer.epochs_done(), training.epochs, now.loss, 100 * now.accuracy,
-                        100 * held_out));
+    job.log(fmt::format("epoch {}/{}: loss {:.4f}, training {:.2f} %{}", trainer.epochs_done(),
+                        training.epochs, now.loss, 100 * now.accuracy,
+                        held_out ? fmt::format(", held-out {:.2f} %", 100 * *held_out) : ""));
   };
   run_training(trainer, training, options.training.checkpoint_seconds, options.output.quiet,
                {save, after_epoch, [&] { return job.out_of_time(); }, job.resume_hint()});

@@ -175,7 +175,7 @@ void add_epochs(const JobFiles& files, Json& out) {
   for (const Json& element : Fields(*source, where).list("epochs")) {
     Json& epoch = epochs.emplace_back(Json::object());
     Fields(element, where + ": epoch")
-        .copy_numbers(epoch, {"epoch", "loss", "train_accuracy", "holdout_accuracy"});
+        .copy_numbers(epoch, {"epoch", "loss", "train_accuracy"}, {"holdout_accuracy"});
   }
 }
 

@@ -14,6 +14,7 @@ namespace bitstrata::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Json = nlohmann::json;
 
 class Jobs : public ::testing::Test {
@@ -129,6 +130,28 @@ TEST_F(Jobs, DamagedCheckpointsAreRefused) {
   write_file_atomically(file, good);
   EXPECT_EQ(bitstrata(compress(out, {"--resume"})).status, 0);
   EXPECT_EQ(model(out), model("undisturbed"));
+}
+
+TEST_F(Jobs, AllImagesAreTrainedOnWhereNoneIsHeldOut) {
+  const std::string out = "all";
+  ASSERT_EQ(bitstrata(compress(out, {"--all-images"})).status, 0);
+  const Json run = Json::parse(read_text_file(path(out) + "/run.json")),
+             held = Json::parse(read_text_file(path("undisturbed") + "/run.json"));
+  ASSERT_EQ(run.at("epochs").size(), 3u);
+  for (const Json& epoch : run.at("epochs")) EXPECT_FALSE(epoch.contains("holdout_accuracy"));
+  for (const Json& epoch : held.at("epochs")) EXPECT_TRUE(epoch.contains("holdout_accuracy"));
+  EXPECT_THAT(read_text_file(path("undisturbed") + "/log.txt"), HasSubstr("before training: "));
+  EXPECT_THAT(read_text_file(path(out) + "/log.txt"), Not(HasSubstr("before training: ")));
+  EXPECT_NE(model(out), model("undisturbed"));
+  EXPECT_GT(run.at("accuracy").get<double>(), 0.8);
+  const Finished other = bitstrata(compress("undisturbed", {"--resume", "--all-images"}));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("all_images"));
+  Random random(20261121, 3);
+  const Survival job =
+      run_killing(compress("all-killed", {"--all-images", "--resume"}), undisturbed_, random, path(out) + ".err");
+  ASSERT_EQ(job.status, 0) << job.kills << " kills, " << job.err;
+  EXPECT_EQ(model("all-killed"), model(out));
 }
 
 TEST_F(Jobs, BadInputEndsWithOneLine) {

@@ -49,6 +49,14 @@ TEST_F(ReportInABrowser, WithTheChartLibrary) {
   expect_well(folder_ / "report.html", "charts");
 }
 
+TEST_F(ReportInABrowser, OfAJobThatHeldNoImageOut) {
+  Json run = folder_.run;
+  for (Json& epoch : run["epochs"]) epoch.erase("holdout_accuracy");
+  folder_.write("run.json", run);
+  folder_.page();
+  expect_well(folder_ / "report.html", "all-images");
+}
+
 /// A page as built without the library: its charts are those of charts_svg.js.
 TEST_F(ReportInABrowser, WithoutTheChartLibrary) {
   std::string page = folder_.page();

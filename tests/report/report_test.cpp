@@ -229,6 +229,16 @@ TEST(Report, OfAJobWithoutTrainingHasNoEpochs) {
   EXPECT_TRUE(folder.data().at("epochs").empty());
 }
 
+TEST(Report, OfAJobThatHeldNoImageOutHasNoSuchAccuracy) {
+  JobFolder folder;
+  for (Json& epoch : folder.run["epochs"]) epoch.erase("holdout_accuracy");
+  folder.write("run.json", folder.run);
+  const Json epochs = folder.data().at("epochs");
+  ASSERT_EQ(epochs.size(), 4u);
+  for (const Json& epoch : epochs) EXPECT_FALSE(epoch.contains("holdout_accuracy"));
+  EXPECT_DOUBLE_EQ(epochs[3].at("train_accuracy").get<double>(), 0.94);
+}
+
 TEST(Report, ShowsTheComparisonThatTheJobIsPartOf) {
   const TemporaryFolder root;
   const JobFolder folder;

@@ -246,21 +246,23 @@
     if (!epochs.length) return data.run ? section('Training', 'training', null, h('p', { class: 'note' }, 'The network was packed without training.')) : null;
     const x = epochs.map(e => e.epoch), loss = h('div', { class: 'chart' }), accuracy = h('div', { class: 'chart' });
     const last = epochs[epochs.length - 1], whole = v => (Number.isInteger(v) ? String(v) : '');
-    const result = section('Training', 'training', null, h('p', { class: 'note' }, 'Held-out accuracy is that of the lowered network, in the arithmetic of the runtime. Training accuracy is on augmented images.'),
+    const heldOut = epochs.every(e => e.holdout_accuracy !== undefined);  // not with --all-images
+    const result = section('Training', 'training', null, h('p', { class: 'note' }, `${heldOut ? 'Held-out accuracy is that of the lowered network, in the arithmetic of the runtime.' : 'All training images were trained on, none was held out.'} Training accuracy is on augmented images.`),
       h('div', { class: 'pair' },
-        h('figure', {}, h('h3', {}, 'Accuracy'), accuracy, h('div', { class: 'legend' }, h('span', {}, h('i', { class: 'line' }), 'held-out'), h('span', {}, h('i', { class: 'line activations' }), 'training'))),
+        h('figure', {}, h('h3', {}, 'Accuracy'), accuracy, h('div', { class: 'legend' }, heldOut ? h('span', {}, h('i', { class: 'line' }), 'held-out') : null, h('span', {}, h('i', { class: 'line activations' }), 'training'))),
         h('figure', {}, h('h3', {}, 'Loss'), loss, h('div', { class: 'legend' }, h('span', {}, h('i', { class: 'line' }), 'training loss')))),
       h('details', {}, h('summary', {}, 'Figures of every epoch'), h('div', { class: 'scroll' }, table([
         { title: 'Epoch', cell: e => String(e.epoch) },
         { title: 'Loss', number: true, cell: e => e.loss.toFixed(4) },
         { title: 'Training', number: true, cell: e => percent(e.train_accuracy) },
-        { title: 'Held-out', number: true, cell: e => percent(e.holdout_accuracy) }], epochs))));
+        ...(heldOut ? [{ title: 'Held-out', number: true, cell: e => percent(e.holdout_accuracy) }] : [])], epochs))));
     result.draw = () => {
       drawn.push(charts.lines(accuracy, {
-        label: `Accuracy over ${epochs.length} epochs, at the end ${percent(last.holdout_accuracy)} on held-out images`, x, xLabel: 'epoch', yLabel: '%', formatX: whole,
+        label: `Accuracy over ${epochs.length} epochs, at the end ${heldOut ? `${percent(last.holdout_accuracy)} on held-out images` : `${percent(last.train_accuracy)} on training images`}`, x, xLabel: 'epoch', yLabel: '%', formatX: whole,
         mostY: 100, formatY: fixed,
-        series: [{ label: 'training', color: '--activations', values: epochs.map(e => 100 * e.train_accuracy) }, { label: 'held-out', color: '--weights', values: epochs.map(e => 100 * e.holdout_accuracy) }],
-        describe: i => `epoch ${x[i]}\nheld-out ${percent(epochs[i].holdout_accuracy)}\ntraining ${percent(epochs[i].train_accuracy)}`,
+        series: [{ label: 'training', color: '--activations', values: epochs.map(e => 100 * e.train_accuracy) },
+          ...(heldOut ? [{ label: 'held-out', color: '--weights', values: epochs.map(e => 100 * e.holdout_accuracy) }] : [])],
+        describe: i => `epoch ${x[i]}${heldOut ? `\nheld-out ${percent(epochs[i].holdout_accuracy)}` : ''}\ntraining ${percent(epochs[i].train_accuracy)}`,
       }));
       drawn.push(charts.lines(loss, {
         label: `Loss over ${epochs.length} epochs, at the end ${last.loss.toFixed(3)}`, x, xLabel: 'epoch', yLabel: 'loss', formatX: whole, formatY: fixed,
