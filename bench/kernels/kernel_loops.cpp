@@ -15,7 +15,7 @@ constexpr int kSteps = 144;  // of a reduction: 3x3 taps of 64 channels in group
 /// Operands of all loops; each reads less than 32 KiB of them.
 struct alignas(64) Operands {
   uint8_t tables[kSteps * 4 * 16], indices[kSteps * 2 * 32];
-  uint8_t codes[kSteps * 6 * 4], weights[kSteps * 2 * 64];
+  uint8_t codes[kSteps * 4 * 4], weights[kSteps * 2 * 64];
   uint8_t out[512];
   float multipliers[32], addends[32];
   Operands() {
@@ -200,45 +200,6 @@ BITSTRATA_AVX2 int64_t look_up_pairs() {
   return int64_t{kSteps / kRun * kRun} * kPairs * 2 * kVectors * 32 * 4;
 }
 
-enum class Sums { kSixteenBitOperands, kSaturating, kSixteenBits };
-
-/// Multiply-adds of AVX2 on 6 pixels by 2 vectors of channels: 16-bit operands into sums of 32 bits; 8-bit
-/// ones whose pairs saturate at 16 bits into sums of 32; 8-bit ones into sums of 16.
-template <Sums kSums>
-BITSTRATA_AVX2 int64_t multiply_add() {
-  constexpr int kPixels = 6, kVectors = 2;
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i sums[kPixels][kVectors];
-  clear(sums);
-  for (int i = 0; i < kSteps; ++i) {
-    __m256i weights[kVectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      weights[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(o.weights) + i * kVectors + v);
-      keep(weights[v]);
-    }
-#pragma GCC unroll 6
-    for (int p = 0; p < kPixels; ++p) {
-      __m256i x = _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(o.codes + (i * kPixels + p) * 4));
-      keep(x);
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        if constexpr (kSums == Sums::kSixteenBitOperands) {
-          sums[p][v] = _mm256_add_epi32(sums[p][v], _mm256_madd_epi16(x, weights[v]));
-        } else if constexpr (kSums == Sums::kSaturating) {
-          sums[p][v] =
-              _mm256_add_epi32(sums[p][v], _mm256_madd_epi16(_mm256_maddubs_epi16(x, weights[v]), ones));
-        } else {
-          sums[p][v] = _mm256_add_epi16(sums[p][v], _mm256_maddubs_epi16(x, weights[v]));
-        }
-        keep(sums[p][v]);
-      }
-    }
-  }
-  keep_all(sums);
-  return int64_t{kSteps} * kPixels * kVectors * (kSums == Sums::kSixteenBitOperands ? 16 : 32);
-}
-
 /// VNNI on 8 pixels by 2 vectors of channels; with_end: the sums become 8-bit codes (multiply, add, scale,
 /// clamp, round).
 template <bool kWithEnd>
@@ -295,9 +256,6 @@ void register_all() {
   measure("lookup/avx2/w1a2", avx2, look_up_pairs<1>);
   measure("lookup/avx2/w1/one_pixel", avx2, look_up<kSteps>);
   measure("lookup/avx2/w1/one_pixel_widened_every_9", avx2, look_up<9>);
-  measure("int8/avx2/16_bit_operands", avx2, multiply_add<Sums::kSixteenBitOperands>);
-  measure("int8/avx2/pairs_that_saturate", avx2, multiply_add<Sums::kSaturating>);
-  measure("int8/avx2/16_bit_sums", avx2, multiply_add<Sums::kSixteenBits>);
   const bool vnni_there = wide && __builtin_cpu_supports("avx512vnni");
   measure("int8/vnni", vnni_there, vnni<false>);
   measure("int8/vnni/with_end", vnni_there, vnni<true>);
