@@ -114,7 +114,7 @@ BITSTRATA_AVX2 int64_t and_shuffle() {
 }
 
 [[gnu::always_inline, gnu::target("avx2")]] inline __m256i table(int at) {
-  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(o.tables) + at % 512));
+  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(o.tables) + at));
 }
 [[gnu::always_inline, gnu::target("avx2")]] inline __m256i indices(int at) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(o.indices) + at);
@@ -262,6 +262,7 @@ void register_all() {
 }
 
 }  // namespace
+
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
