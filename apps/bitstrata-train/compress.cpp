@@ -312,6 +312,7 @@ void add_compress(CLI::App& app) {
   CLI::App& compress_command = add_job_command(app, "compress", compress);
   add_search_options(compress_command, *compress);
   add_training_options(compress_command, compress->training);
+  add_distillation_options(compress_command, compress->training);
   add_all_images_option(compress_command, *compress);
   compress_command.footer(
       examples({"bitstrata compress model.onnx --data folder:DIR",
@@ -337,6 +338,7 @@ void add_compress(CLI::App& app) {
   CLI::App& finetune_command = add_job_command(app, "finetune", finetune);
   add_search_options(finetune_command, *finetune);
   add_training_options(finetune_command, finetune->training);
+  add_distillation_options(finetune_command, finetune->training);
   add_all_images_option(finetune_command, *finetune);
   finetune_command.footer(
       examples({"bitstrata finetune model.onnx --data digits --plan job3/plan.json --epochs 3 --out tuned"}));

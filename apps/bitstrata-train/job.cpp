@@ -75,6 +75,8 @@ Json identity(const JobOptions& o, const std::string& command) {
   put(json, "clip_norm", o.training.clip_norm);
   put(json, "distill", o.training.distill);
   put(json, "temperature", o.training.temperature);
+  put(json, "distill_layers", o.training.distill_layers);
+  put(json, "average", o.training.average);
   put(json, "augment_pad", o.training.augment_pad);
   put(json, "flip", o.training.flip);
   return json;
@@ -148,11 +150,9 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
   app.add_option("--clip-norm", a.clip_norm, "Largest gradient norm, 0 for no limit")
       ->check(CLI::NonNegativeNumber)
       ->group(group);
-  app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")
+  app.add_option("--average", a.average,
+                 "The result is the mean of the weights over this last share of the steps, 0 to 1")
       ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--temperature", a.temperature, "Temperature of distillation")
-      ->check(CLI::PositiveNumber)
       ->group(group);
   app.add_option("--augment-pad", a.augment_pad, "Padding of random crops, in pixels")
       ->check(CLI::Range(0, 1024))
@@ -161,6 +161,20 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
   app.add_option("--checkpoint-seconds", a.checkpoint_seconds, "Time between checkpoints")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
+      ->group(group);
+}
+
+void add_distillation_options(CLI::App& app, TrainingArguments& a) {
+  const auto group = "Training";
+  app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--temperature", a.temperature, "Temperature of distillation")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app.add_option("--distill-layers", a.distill_layers,
+                 "Weight in the loss of the distance of every layer's values from the float network's")
+      ->check(CLI::NonNegativeNumber)
       ->group(group);
 }
 
@@ -240,6 +254,8 @@ train::TrainOptions resolve_training(const TrainingArguments& a, train::TrainOpt
   take(a.clip_norm, o.clip_norm);
   take(a.distill, o.distill_weight);
   take(a.temperature, o.distill_temperature);
+  take(a.distill_layers, o.layer_weight);
+  take(a.average, o.average_share);
   data::Augmentation augmentation = dataset.default_augmentation();
   take(a.augment_pad, augmentation.pad);
   take(a.flip, augmentation.flip);

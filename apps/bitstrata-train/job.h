@@ -30,13 +30,15 @@ struct TrainingArguments {
   std::optional<int> epochs;
   std::optional<int> batch;
   std::optional<double> learning_rate, momentum, weight_decay, scale_rate, warmup, restart, restart_factor,
-      label_smoothing, clip_norm, distill, temperature;
+      label_smoothing, clip_norm, distill, temperature, distill_layers, average;
   std::string optimizer = "sgd";
   std::optional<int> augment_pad;
   std::optional<bool> flip;
   double checkpoint_seconds = 60;
 };
 void add_training_options(CLI::App& app, TrainingArguments& arguments);
+/// How training follows the float network.
+void add_distillation_options(CLI::App& app, TrainingArguments& arguments);
 
 /// How bits are searched, as given on the command line; empty values take the method's defaults.
 struct SearchArguments {

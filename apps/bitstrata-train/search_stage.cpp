@@ -32,10 +32,7 @@ class RunningSearch {
         measure_(setting_),
         archive_(setting_.space,
                  setting_.space.max_drop ? std::optional(measure_.float_score()) : std::nullopt) {
-    const std::shared_ptr<train::Network> teacher = float_network(bench);
-    searcher_ = make_searcher(
-        job.options().search, measure_,
-        [teacher, device = bench.device](const torch::Tensor& x) { return teacher->forward(x.to(device)); });
+    searcher_ = make_searcher(job.options().search, measure_, float_network(bench));
   }
   RunningSearch(const RunningSearch&) = delete;
   RunningSearch& operator=(const RunningSearch&) = delete;

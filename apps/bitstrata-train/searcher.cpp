@@ -131,7 +131,7 @@ search::Space make_space(const JobOptions& options, const graph::Graph& graph,
 }
 
 std::unique_ptr<Searcher> make_searcher(const SearchArguments& a, const Measure& measure,
-                                        const std::function<torch::Tensor(const torch::Tensor&)>& teacher) {
+                                        const std::shared_ptr<train::Network>& teacher) {
   const evaluators::Setting& setting = measure.setting();
   const search::Space& space = setting.space;
   const auto table = [&](search::Sensitivity kind) -> std::unique_ptr<Searcher> {

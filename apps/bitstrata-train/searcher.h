@@ -33,6 +33,6 @@ search::Space make_space(const JobOptions& options, const graph::Graph& graph,
 /// The method of the options over evaluators on `measure`, which must outlive it. teacher: as train::Trainer.
 /// Errors as the methods' constructors.
 std::unique_ptr<Searcher> make_searcher(const SearchArguments& arguments, const evaluators::Measure& measure,
-                                        const std::function<torch::Tensor(const torch::Tensor&)>& teacher);
+                                        const std::shared_ptr<train::Network>& teacher);
 
 }  // namespace bitstrata::cli

@@ -134,15 +134,12 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
   train::Network network(start.graph, plan, start.quantizers, bench.device);
   const train::TrainOptions training = resolve_training(
       options.training, finetune_defaults(plan::figures(start.graph, plan)), *bench.dataset, options.seed);
-  std::unique_ptr<train::Network> teacher;
-  if (training.distill_weight > 0) teacher = float_network(bench);
   // The bits are chosen: nothing depends on held-out accuracy any more.
   const std::vector<int64_t> indices =
       options.all_images ? data::all_indices(bench.dataset->num_samples(data::Split::kTrain))
                          : bench.holdout.train;
   train::Trainer trainer(network, *bench.dataset, indices, bench.normalization, training,
-                         teacher ? [&](const torch::Tensor& x) { return teacher->forward(x); }
-                                 : std::function<torch::Tensor(const torch::Tensor&)>{});
+                         float_network(bench));
   if (options.resume && std::filesystem::exists(folder.training())) {
     trainer.restore(train::read_checkpoint(folder.training()));
     job.progress().epochs.resize(
@@ -177,6 +174,7 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
   if (!trainer.finished())
     job.log(fmt::format("the time budget ends training after {} of {} epochs", trainer.epochs_done(),
                         training.epochs));
+  trainer.apply_average();
   train::reestimate_batch_norms(
       network, train::calibration_batches(*bench.dataset, bench.holdout.train, bench.normalization,
                                           4 * options.calibration_images, training.batch, options.seed + 1));

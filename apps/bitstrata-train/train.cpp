@@ -97,6 +97,13 @@ void run_train(const FloatTraining& options) {
        },
        {},
        fmt::format("saved {}; run the same command with --resume to go on", options.checkpoint().string())});
+  if (training.average_share > 0) {
+    trainer.apply_average();
+    train::reestimate_batch_norms(
+        network, train::calibration_batches(
+                     *bench.dataset, data::all_indices(bench.dataset->num_samples(data::Split::kTrain)),
+                     bench.normalization, 4096, training.batch, job.seed + 1));
+  }
   onnx::export_float(network.to_graph(), job.out);
   std::error_code ignored;
   std::filesystem::remove(options.checkpoint(), ignored);

@@ -60,7 +60,7 @@ std::vector<double> to_doubles(const Tensor& gradient, size_t count) {
 
 }  // namespace
 
-MixtureEvaluator::MixtureEvaluator(const Measure& measure, std::function<Tensor(const Tensor&)> teacher)
+MixtureEvaluator::MixtureEvaluator(const Measure& measure, std::shared_ptr<train::Network> teacher)
     : measure_(measure) {
   const Setting& setting = measure.setting();
   const plan::Plan plan = measure.plan_of(setting.space.highest());

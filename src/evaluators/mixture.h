@@ -15,7 +15,7 @@ class MixtureEvaluator final : public search::MixtureEvaluator {
  public:
   /// Starts calibrated, each candidate with its own start quantizer. teacher: as train::Trainer. `measure`
   /// must outlive this. kBadInput with fewer than two training samples.
-  MixtureEvaluator(const Measure& measure, std::function<torch::Tensor(const torch::Tensor&)> teacher);
+  MixtureEvaluator(const Measure& measure, std::shared_ptr<train::Network> teacher);
 
   double train_weights(const search::Mixture& mixture, double learning_rate) override;
   search::MixtureGradient share_gradient(const search::Mixture& mixture) override;

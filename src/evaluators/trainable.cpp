@@ -28,7 +28,7 @@ void add_score(Score& sum, const torch::Tensor& logits, const torch::Tensor& lab
 }  // namespace
 
 Trainable::Trainable(const Measure& measure, double probe_share,
-                     std::function<torch::Tensor(const torch::Tensor&)> teacher)
+                     std::shared_ptr<train::Network> teacher)
     : measure_(measure), assignment_(measure.setting().space.highest()) {
   const Setting& setting = measure.setting();
   const plan::Plan plan = measure.plan_of(assignment_);

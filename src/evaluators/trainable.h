@@ -13,7 +13,7 @@ class Trainable : public search::TrainableEvaluator {
   /// Starts at the space's highest assignment, calibrated. probe_share: part of the held-out split that
   /// probes see, chosen by the seed. teacher: as train::Trainer. `measure` must outlive this.
   Trainable(const Measure& measure, double probe_share,
-            std::function<torch::Tensor(const torch::Tensor&)> teacher);
+            std::shared_ptr<train::Network> teacher);
 
   search::Score evaluate(const search::Assignment& assignment) override;
   search::Score float_score() override { return measure_.float_score(); }

@@ -309,6 +309,7 @@ void Network::begin(const Tensor& x) {
 Tensor Network::run_from(size_t node) {
   for (size_t n = node; n < graph_.nodes.size(); ++n) {
     Tensor y = run_node(n);
+    if (observe_value_) observe_value_(graph_.nodes[n].output, y);
     pass_.values[static_cast<size_t>(graph_.nodes[n].output)] = std::move(y);
   }
   Tensor logits = pass_.values[static_cast<size_t>(graph_.outputs.at(0))];

@@ -116,6 +116,9 @@ class Network {
   /// Called with the output of every Conv and Linear.
   using OutputObserver = std::function<void(graph::NodeId node, const torch::Tensor& y)>;
   void set_output_observer(OutputObserver observer) { observe_output_ = std::move(observer); }
+  /// Called with every value that forward() computes, before any quantizer that reads it.
+  using ValueObserver = std::function<void(graph::ValueId value, const torch::Tensor& x)>;
+  void set_value_observer(ValueObserver observer) { observe_value_ = std::move(observer); }
 
  private:
   /// Rounds activations to codes. The scale is trained by its logarithm: steps are relative, so ranges of any
@@ -185,6 +188,7 @@ class Network {
   int64_t batches_averaged_ = 0;
   EdgeHook edge_hook_;
   OutputObserver observe_output_;
+  ValueObserver observe_value_;
 
   /// One forward pass.
   struct Pass {

@@ -13,17 +13,25 @@ using torch::Tensor;
 /// Everything that a restored run must share with the saved one.
 std::string fingerprint(const TrainOptions& o, const data::Augmentation& augmentation, const Network& network,
                         size_t samples) {
-  std::string text =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {};", o.epochs, o.batch, o.seed,
-                  to_string(o.optimizer), o.learning_rate, o.momentum, o.weight_decay, o.scale_rate,
-                  o.warmup_epochs, o.restart_epochs, o.restart_factor, o.label_smoothing, o.clip_norm,
-                  o.distill_weight, o.distill_temperature, augmentation.pad, augmentation.flip, samples);
+  std::string text = fmt::format(
+      "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {};", o.epochs, o.batch, o.seed,
+      to_string(o.optimizer), o.learning_rate, o.momentum, o.weight_decay, o.scale_rate, o.warmup_epochs,
+      o.restart_epochs, o.restart_factor, o.label_smoothing, o.clip_norm, o.distill_weight,
+      o.distill_temperature, o.layer_weight, o.average_share, augmentation.pad, augmentation.flip, samples);
   for (const auto& layer : network.plan().layers) {
     text += fmt::format("{} {} {} {} {};", layer.name, layer.weight_bits, layer.activation_bits,
                         quant::to_string(layer.policy), layer.per_channel);
   }
   for (const auto& stream : network.plan().streams) text += fmt::format("{} {};", stream.value, stream.bits);
   return text;
+}
+
+std::vector<Tensor> parameters(const Network& network) {
+  ParameterGroups groups = network.parameter_groups();
+  std::vector<Tensor> all = std::move(groups.weights);
+  all.insert(all.end(), groups.log_scales.begin(), groups.log_scales.end());
+  all.insert(all.end(), groups.others.begin(), groups.others.end());
+  return all;
 }
 
 /// Adam makes the steps of all scales alike, whatever the size of their gradients: these grow with the number
@@ -33,13 +41,6 @@ std::unique_ptr<torch::optim::Optimizer> make_scale_optimizer(const Network& net
   const std::vector<Tensor> scales = network.parameter_groups().log_scales;
   if (scales.empty()) return nullptr;
   return std::make_unique<torch::optim::Adam>(scales, torch::optim::AdamOptions(options.scale_rate));
-}
-
-/// -sum p log softmax(logits / T), batch mean, times T^2 so that gradients keep their size (Hinton et al.
-/// 2015).
-Tensor distillation_loss(const Tensor& logits, const Tensor& teacher, double temperature) {
-  const Tensor p = torch::softmax(teacher / temperature, 1);
-  return -(p * torch::log_softmax(logits / temperature, 1)).sum(1).mean() * (temperature * temperature);
 }
 
 std::vector<int64_t> batch_dims(const data::Dataset& dataset, size_t n) {
@@ -115,15 +116,20 @@ double learning_rate_at(const TrainOptions& options, double epoch) {
 
 Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices,
                  const data::Normalization& normalization, TrainOptions options,
-                 std::function<Tensor(const Tensor&)> teacher)
+                 std::shared_ptr<Network> teacher)
     : network_(network),
       batches_(dataset, std::move(train_indices), normalization, options.augmentation, options.batch,
                options.seed),
       options_(std::move(options)),
-      teacher_(std::move(teacher)),
       optimizer_(make_optimizer(network.parameter_groups(), options_)),
       scale_optimizer_(make_scale_optimizer(network, options_)) {
   options_.batch = batches_.batch();
+  if (teacher && (options_.distill_weight > 0 || options_.layer_weight > 0))
+    distillation_.emplace(network_, std::move(teacher), options_.layer_weight > 0);
+  if (options_.average_share > 0) {
+    for (const Tensor& parameter : parameters(network_))
+      averages_.push_back(torch::zeros_like(parameter, torch::TensorOptions().requires_grad(false)));
+  }
 }
 
 TrainStatus Trainer::status() const {
@@ -139,17 +145,35 @@ TrainStatus Trainer::status() const {
 
 Tensor Trainer::loss(const Tensor& logits, const Batch& batch) {
   namespace F = torch::nn::functional;
-  const double weight = teacher_ ? options_.distill_weight : 0;
+  const double weight = distillation_ ? options_.distill_weight : 0;
   Tensor total =
       (1 - weight) * F::cross_entropy(logits, batch.labels,
                                       F::CrossEntropyFuncOptions().label_smoothing(options_.label_smoothing));
-  if (weight > 0) {
-    const torch::NoGradGuard no_grad;
-    const Tensor teacher = teacher_(batch.x);
-    const torch::AutoGradMode grad(true);
-    total = total + weight * distillation_loss(logits, teacher, options_.distill_temperature);
-  }
+  if (weight > 0) total = total + weight * distillation_->logits_loss(logits, options_.distill_temperature);
+  if (distillation_ && options_.layer_weight > 0)
+    total = total + options_.layer_weight * distillation_->layers_loss();
+  if (const Tensor penalty = network_.clip_penalty(); penalty.defined())
+    total = total + options_.weight_decay * penalty.sum();
   return total;
+}
+
+/// Takes the parameters after a step into the mean, where it is one of the last.
+void Trainer::average() {
+  const double steps = static_cast<double>(steps_per_epoch()) * options_.epochs,
+               done = static_cast<double>(steps_per_epoch()) * epoch_ + static_cast<double>(step_ + 1);
+  if (averages_.empty() || done <= (1 - options_.average_share) * steps) return;
+  const torch::NoGradGuard no_grad;
+  ++averaged_;
+  const std::vector<Tensor> now = parameters(network_);
+  for (size_t i = 0; i < now.size(); ++i)
+    averages_[i] += (now[i] - averages_[i]) / static_cast<double>(averaged_);
+}
+
+void Trainer::apply_average() {
+  if (averaged_ == 0) return;
+  const torch::NoGradGuard no_grad;
+  std::vector<Tensor> now = parameters(network_);
+  for (size_t i = 0; i < now.size(); ++i) now[i].copy_(averages_[i]);
 }
 
 double Trainer::step(double learning_rate) {
@@ -165,16 +189,15 @@ double Trainer::step(double learning_rate) {
   }
   network_.set_training(true);
   optimizer_->zero_grad();
-  const Tensor logits = network_.forward(batch.x);
-  Tensor total = loss(logits, batch);
-  if (const Tensor penalty = network_.clip_penalty(); penalty.defined())
-    total = total + options_.weight_decay * penalty.sum();
+  const Tensor logits = distillation_ ? distillation_->forward(batch.x) : network_.forward(batch.x);
+  const Tensor total = loss(logits, batch);
   total.backward();
   clip_gradients(*optimizer_, options_.clip_norm);
   optimizer_->step();
   if (scale_optimizer_) scale_optimizer_->step();
   network_.constrain();
   network_.set_training(false);
+  average();
   const double value = total.item<double>();
   if (!std::isfinite(value)) {
     fail(ErrorCode::kJobFailed, "training diverged: the loss is {} in epoch {}, step {}; lower --lr (now {})",
@@ -211,6 +234,9 @@ std::string Trainer::save() const {
     scale_optimizer_->save(scales);
     archive.write("scale_optimizer", scales);
   }
+  archive.write("averaged", c10::IValue(averaged_));
+  for (size_t i = 0; i < averages_.size(); ++i)
+    archive.write(fmt::format("average{}", i), averages_[i].to(torch::kCPU), /*is_buffer=*/true);
   std::ostringstream stream;
   archive.save_to(stream);
   return stream.str();
@@ -257,6 +283,12 @@ void Trainer::restore(const std::string& payload) {
       torch::serialize::InputArchive scales;
       archive.read("scale_optimizer", scales);
       scale_optimizer_->load(scales);
+    }
+    averaged_ = read("averaged").toInt();
+    for (size_t i = 0; i < averages_.size(); ++i) {
+      Tensor saved;
+      archive.read(fmt::format("average{}", i), saved, /*is_buffer=*/true);
+      averages_[i].copy_(saved);
     }
   } catch (const Error&) {
     throw;

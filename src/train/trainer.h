@@ -13,6 +13,7 @@
 #include "data/batches.h"
 #include "data/dataset.h"
 #include "train/batch_source.h"
+#include "train/distillation.h"
 #include "train/network.h"
 #include "train/torch.h"
 
@@ -41,6 +42,10 @@ struct TrainOptions {
   double clip_norm = 5;       ///< largest gradient norm; 0: unlimited
   double distill_weight = 0;  ///< share of the loss that is cross-entropy with the teacher's probabilities
   double distill_temperature = 2;
+  double layer_weight = 0;   ///< weight of the relative squared distance from the teacher's values, layer by
+                             ///< layer, added to the loss
+  double average_share = 0;  ///< the result is the mean of the parameters over this last share of all steps
+                             ///< (Izmailov et al. 2018)
   std::optional<data::Augmentation> augmentation;  ///< empty: the data set's default
 };
 
@@ -71,10 +76,10 @@ struct TrainStatus {
 class Trainer {
  public:
   /// train_indices: the samples of the training split to use. network and dataset must outlive the trainer.
-  /// teacher: makes logits of a batch for distillation, or empty.
+  /// teacher: a float network over the same values, for distillation, or null.
   Trainer(Network& network, const data::Dataset& dataset, std::vector<int64_t> train_indices,
           const data::Normalization& normalization, TrainOptions options,
-          std::function<torch::Tensor(const torch::Tensor&)> teacher = {});
+          std::shared_ptr<Network> teacher = nullptr);
 
   /// True when all epochs are done.
   bool finished() const noexcept { return epoch_ >= options_.epochs; }
@@ -89,6 +94,10 @@ class Trainer {
   /// True right after the last step of an epoch.
   bool at_epoch_start() const noexcept { return step_ == 0; }
 
+  /// Gives the network the mean of its parameters over the last steps, where the options ask for one and a
+  /// step of it was made. Batch-norm statistics are to be estimated again then. Call it once, at the end.
+  void apply_average();
+
   /// The state as checkpoint payload, and back. restore: kCorruptFile or kBadInput when it does not fit this
   /// network and options.
   std::string save() const;
@@ -96,11 +105,14 @@ class Trainer {
 
  private:
   torch::Tensor loss(const torch::Tensor& logits, const Batch& batch);
+  void average();
 
   Network& network_;
   BatchSource batches_;
   TrainOptions options_;
-  std::function<torch::Tensor(const torch::Tensor&)> teacher_;
+  std::optional<Distillation> distillation_;
+  std::vector<torch::Tensor> averages_;  ///< of parameters(), over averaged_ steps; empty: not asked for
+  int64_t averaged_ = 0;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   std::unique_ptr<torch::optim::Optimizer> scale_optimizer_;  ///< null when no scale is learned
   int epoch_ = 0;

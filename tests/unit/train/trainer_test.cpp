@@ -134,22 +134,51 @@ TEST(Trainer, RestoredRunEqualsTheUndisturbedOneBitByBit) {
   for (Optimizer optimizer : {Optimizer::kSgd, Optimizer::kAdam}) {
     for (bool dead : {false, true}) {
       for (int before : {0, 3, 5, 7}) {
-        Job whole(small_options(optimizer), Policy::kPact, 3, dead),
-            first(small_options(optimizer), Policy::kPact, 3, dead);
+        TrainOptions options = small_options(optimizer);
+        options.average_share = dead ? 0.7 : 0;  // from step 5 of 15 on
+        Job whole(options, Policy::kPact, 3, dead), first(options, Policy::kPact, 3, dead);
         whole.steps(9);
         first.steps(before);
         const std::string saved = first.trainer().save();
-        Job second(small_options(optimizer), Policy::kPact, 3, dead);
+        Job second(options, Policy::kPact, 3, dead);
         second.steps(2);  // a used trainer is as good as a new one
         second.trainer().restore(saved);
         expect_same(first, second);
         const std::string again = second.trainer().save();
-        Job third(small_options(optimizer), Policy::kPact, 3, dead);
+        Job third(options, Policy::kPact, 3, dead);
         third.trainer().restore(again);
         third.steps(9 - before);
         expect_same(whole, third);
+        whole.trainer().apply_average();
+        third.trainer().apply_average();
+        expect_same(whole, third);
       }
     }
+  }
+}
+
+TEST(Trainer, AveragesTheParametersOfTheLastSteps) {
+  TrainOptions options = small_options();
+  options.average_share = 0.2;  // 3 of 15 steps
+  Job job(options), plain(small_options());
+  std::vector<Tensor> means;
+  for (int step = 1; step <= 15; ++step) {
+    job.steps(1);
+    plain.steps(1);
+    const std::vector<Tensor> now = job.network().parameter_groups().weights;
+    if (means.empty()) {
+      for (const Tensor& weight : now) means.push_back(torch::zeros_like(weight.detach()));
+    }
+    for (size_t i = 0; i < now.size() && step > 12; ++i) means[i] += now[i].detach() / 3;
+  }
+  const auto weights = [](Job& of, size_t i) { return of.network().parameter_groups().weights[i].detach(); };
+  for (size_t i = 0; i < means.size(); ++i)
+    EXPECT_TRUE(torch::equal(weights(job, i), weights(plain, i))) << "training itself is the same";
+  job.trainer().apply_average();
+  plain.trainer().apply_average();
+  for (size_t i = 0; i < means.size(); ++i) {
+    EXPECT_TRUE(torch::allclose(weights(job, i), means[i], 1e-5, 1e-7));
+    EXPECT_FALSE(torch::allclose(weights(job, i), weights(plain, i), 1e-5, 1e-7));
   }
 }
 
