@@ -154,6 +154,24 @@ TEST_F(Jobs, AllImagesAreTrainedOnWhereNoneIsHeldOut) {
   EXPECT_EQ(model("all-killed"), model(out));
 }
 
+TEST_F(Jobs, LayersFollowedAndWeightsAveragedSurviveKilling) {
+  const std::vector<std::string> options = {"--distill-layers", "2", "--average", "0.5"};
+  ASSERT_EQ(bitstrata(compress("followed", options)).status, 0);
+  EXPECT_GT(Json::parse(read_text_file(path("followed") + "/run.json")).at("accuracy").get<double>(), 0.8);
+  for (const std::vector<std::string>& one :
+       {std::vector<std::string>{"--distill-layers", "2"}, std::vector<std::string>{"--average", "0.5"}}) {
+    ASSERT_EQ(bitstrata(compress("followed-" + one[0], one)).status, 0);
+    EXPECT_NE(model("followed-" + one[0]), model("followed"));
+    EXPECT_NE(model("followed-" + one[0]), model("undisturbed"));
+  }
+  std::vector<std::string> resumed = options;
+  resumed.push_back("--resume");
+  Random random(20261122, 1);
+  const Survival job = run_killing(compress("followed-killed", resumed), undisturbed_, random, path("followed") + ".err");
+  ASSERT_EQ(job.status, 0) << job.kills << " kills, " << job.err;
+  EXPECT_EQ(model("followed-killed"), model("followed"));
+}
+
 TEST_F(Jobs, BadInputEndsWithOneLine) {
   const auto status_of = [&](std::vector<std::string> words, int expected) {
     SCOPED_TRACE(::testing::PrintToString(words));
