@@ -83,8 +83,9 @@ Graph with_batch_norms(const Graph& graph, const std::vector<Tensor>& batches, t
   }
   if (moments.empty()) return graph;
   Network network(graph, float_plan(graph), {}, device);
-  network.set_output_observer([&](NodeId node, const Tensor& y) {
-    if (const auto found = moments.find(node); found != moments.end()) found->second.add(y);
+  network.set_value_observer([&](graph::ValueId value, const Tensor& y) {
+    if (const auto found = moments.find(graph::producer(graph, value)); found != moments.end())
+      found->second.add(y);
   });
   run_batches(network, batches);
   Graph result = graph;

@@ -202,19 +202,14 @@ Tensor Network::run_layer(size_t index) {
   const Tensor weight = state.layer ? quantized_weight(state) : state.parameters["weight"];
   const auto bias = state.parameters.find("bias");
   const Tensor b = bias == state.parameters.end() ? Tensor() : bias->second;
-  Tensor y;
   const auto* conv = std::get_if<graph::Conv>(&node.kind);
   if (conv && state.layer && can_mix_convolve(conv->window) && !edge_hook_ && device_.is_cpu()) {
     const InputMixture mixture = input_mixture(state);
-    y = mix_convolve(take(node.inputs[0]), mixture.shares, mixture.growth, mixture.candidates, weight, b,
-                     conv->window, conv->groups);
-  } else if (conv) {
-    y = convolve(input(index, 0), weight, b, conv->window, conv->groups);
-  } else {
-    y = torch::linear(input(index, 0), weight, b);
+    return mix_convolve(take(node.inputs[0]), mixture.shares, mixture.growth, mixture.candidates, weight, b,
+                        conv->window, conv->groups);
   }
-  if (observe_output_) observe_output_(static_cast<graph::NodeId>(index), y);
-  return y;
+  return conv ? convolve(input(index, 0), weight, b, conv->window, conv->groups)
+              : torch::linear(input(index, 0), weight, b);
 }
 
 Tensor Network::run_batch_norm(size_t index, const Tensor& x) {

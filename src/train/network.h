@@ -113,9 +113,6 @@ class Network {
       std::function<torch::Tensor(const graph::Node& node, plan::EdgeRole role, graph::ValueId value,
                                   const torch::Tensor& before, const torch::Tensor& after)>;
   void set_edge_hook(EdgeHook hook) { edge_hook_ = std::move(hook); }
-  /// Called with the output of every Conv and Linear.
-  using OutputObserver = std::function<void(graph::NodeId node, const torch::Tensor& y)>;
-  void set_output_observer(OutputObserver observer) { observe_output_ = std::move(observer); }
   /// Called with every value that forward() computes, before any quantizer that reads it.
   using ValueObserver = std::function<void(graph::ValueId value, const torch::Tensor& x)>;
   void set_value_observer(ValueObserver observer) { observe_value_ = std::move(observer); }
@@ -187,7 +184,6 @@ class Network {
   double momentum_ = 0.1;
   int64_t batches_averaged_ = 0;
   EdgeHook edge_hook_;
-  OutputObserver observe_output_;
   ValueObserver observe_value_;
 
   /// One forward pass.
