@@ -100,19 +100,19 @@ void add_search_options(CLI::App& app, JobOptions& o) {
       ->group(group);
   const auto search = "Search";
   app.add_option("--search-epochs", s.epochs, "ebs, pdq: epochs of the search")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->group(search);
   app.add_option("--search-lr", s.learning_rate, "ccq, ebs, pdq: learning rate of weights in the search")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->group(search);
   app.add_option("--eta", s.eta, "ccq: learning rate of the competition; larger is greedier")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(search);
   app.add_option("--recovery-epochs", s.recovery_epochs, "ccq: longest recovery after each move")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(search);
   app.add_option("--final-epochs", s.final_epochs, "ccq: recovery of the final plan")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(search);
   app.add_option("--drops", s.drops, "ccq: layers that move before one recovery")
       ->check(CLI::Range(1, 1000))

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/model.h"
+#include "common/option_checks.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "onnx/import.h"
@@ -121,45 +122,45 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
       ->check(CLI::Range(1, 65536))
       ->group(group);
   app.add_option("--lr", a.learning_rate, "Peak learning rate (default: by the bits)")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->group(group);
   app.add_option("--optimizer", a.optimizer, "sgd or adam")
       ->check(CLI::IsMember({"sgd", "adam"}))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(CLI::Range(0.0, 0.9999))->group(group);
+  app.add_option("--momentum", a.momentum, "Momentum of SGD")->check(number_between(0, 0.9999))->group(group);
   app.add_option("--weight-decay", a.weight_decay, "L2 penalty on weights and PACT clips")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
   app.add_option("--scale-lr", a.scale_rate, "Learning rate of the quantizers' scales, relative")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
   app.add_option("--warmup", a.warmup, "Epochs of linear warm-up")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
   app.add_option("--restart", a.restart,
                  "Epochs of the first cosine cycle (default: one cycle over all epochs)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
   app.add_option("--restart-factor", a.restart_factor, "Growth of later cycles")
-      ->check(CLI::Range(1.0, 100.0))
+      ->check(number_between(1, 100))
       ->group(group);
   app.add_option("--label-smoothing", a.label_smoothing, "Probability spread over all classes")
-      ->check(CLI::Range(0.0, 0.99))
+      ->check(number_between(0, 0.99))
       ->group(group);
   app.add_option("--clip-norm", a.clip_norm, "Largest gradient norm, 0 for no limit")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
   app.add_option("--average", a.average,
                  "The result is the mean of the weights over this last share of the steps, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_between(0, 1))
       ->group(group);
   app.add_option("--augment-pad", a.augment_pad, "Padding of random crops, in pixels")
       ->check(CLI::Range(0, 1024))
       ->group(group);
   app.add_option("--flip", a.flip, "Mirror half of the training images (true or false)")->group(group);
   app.add_option("--checkpoint-seconds", a.checkpoint_seconds, "Time between checkpoints")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->capture_default_str()
       ->group(group);
 }
@@ -167,14 +168,14 @@ void add_training_options(CLI::App& app, TrainingArguments& a) {
 void add_distillation_options(CLI::App& app, TrainingArguments& a) {
   const auto group = "Training";
   app.add_option("--distill", a.distill, "Share of the loss that follows the float network, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_between(0, 1))
       ->group(group);
   app.add_option("--temperature", a.temperature, "Temperature of distillation")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->group(group);
   app.add_option("--distill-layers", a.distill_layers,
                  "Weight in the loss of the distance of every layer's values from the float network's")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->group(group);
 }
 

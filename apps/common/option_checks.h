@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <concepts>
 #include <string>
 #include <vector>
@@ -23,6 +24,30 @@ inline CLI::Validator parsed_by(std::invocable<const std::string&> auto parse) {
         }
       },
       "");
+}
+
+/// A check for real-valued options: finite numbers for which `allowed` holds. CLI11's own ranges let nan
+/// pass.
+inline CLI::Validator finite_number(std::predicate<double> auto allowed, const std::string& expected) {
+  return CLI::Validator(
+      [allowed, expected](std::string& word) -> std::string {
+        double value = 0;
+        if (CLI::detail::lexical_cast(word, value) && std::isfinite(value) && allowed(value)) return "";
+        return "found " + word + ", expected " + expected;
+      },
+      "");
+}
+inline CLI::Validator positive_number() {
+  return finite_number([](double value) { return value > 0; }, "a number above 0");
+}
+inline CLI::Validator non_negative_number() {
+  return finite_number([](double value) { return value >= 0; }, "a number of at least 0");
+}
+/// Both ends included.
+inline CLI::Validator number_between(double least, double most) {
+  return finite_number(
+      [least, most](double value) { return value >= least && value <= most; },
+      "a number from " + CLI::detail::to_string(least) + " to " + CLI::detail::to_string(most));
 }
 
 /// The names of all enumerators, by their to_string.

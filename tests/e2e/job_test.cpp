@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -193,6 +194,31 @@ TEST_F(Jobs, BadInputEndsWithOneLine) {
   status_of({"finetune", network(), "--data", "digits", "--out", out}, 2);
   status_of({"compile", path("nowhere")}, 3);
   EXPECT_TRUE(std::filesystem::exists(path("tiny") + "/plan.json")) << "the nearest plan is kept";
+}
+
+TEST_F(Jobs, EveryRealValuedOptionWantsAFiniteNumber) {
+  const std::string help = bitstrata({"compress", "--help"}).out;
+  const std::regex option("--([a-z-]+) FLOAT");
+  int options = 0;
+  for (auto each = std::sregex_iterator(help.begin(), help.end(), option); each != std::sregex_iterator(); ++each, ++options) {
+    for (const char* value : {"nan", "inf"}) {
+      SCOPED_TRACE(each->str() + " = " + value);
+      expect_one_line_error(bitstrata({"compress", network(), "--data", "digits", "--quiet", "--out", path("real"), "--" + (*each)[1].str(), value}), 2);
+    }
+  }
+  EXPECT_GE(options, 15) << help;
+}
+
+TEST_F(Jobs, RealValuedOptionsSayTheirRange) {
+  const auto message = [&](const std::string& option, const std::string& value) {
+    return bitstrata({"train", "lenet", "--data", "digits", "--out", path("x.onnx"), "--epochs", "0", "--quiet", option, value}).err;
+  };
+  EXPECT_THAT(message("--average", "1.5"), HasSubstr("--average: found 1.5, expected a number from 0 to 1"));
+  EXPECT_THAT(message("--momentum", "1"), HasSubstr("expected a number from 0 to 0.9999"));
+  EXPECT_THAT(message("--lr", "0"), HasSubstr("--lr: found 0, expected a number above 0"));
+  EXPECT_THAT(message("--warmup", "-1"), HasSubstr("--warmup: found -1, expected a number of at least 0"));
+  EXPECT_THAT(message("--lr", "fast"), HasSubstr("--lr: found fast, expected a number above 0"));
+  EXPECT_EQ(message("--average", "1"), "");
 }
 
 TEST_F(Jobs, AFullDiskLosesNothing) {
