@@ -139,7 +139,7 @@ QuantizedNetwork finetune_stage(Job& job, const Workbench& bench, const plan::Pl
       options.all_images ? data::all_indices(bench.dataset->num_samples(data::Split::kTrain))
                          : bench.holdout.train;
   train::Trainer trainer(network, *bench.dataset, indices, bench.normalization, training,
-                         float_network(bench));
+                         training.follows_teacher() ? float_network(bench) : nullptr);
   if (options.resume && std::filesystem::exists(folder.training())) {
     trainer.restore(train::read_checkpoint(folder.training()));
     job.progress().epochs.resize(

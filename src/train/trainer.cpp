@@ -124,7 +124,7 @@ Trainer::Trainer(Network& network, const data::Dataset& dataset, std::vector<int
       optimizer_(make_optimizer(network.parameter_groups(), options_)),
       scale_optimizer_(make_scale_optimizer(network, options_)) {
   options_.batch = batches_.batch();
-  if (teacher && (options_.distill_weight > 0 || options_.layer_weight > 0))
+  if (teacher && options_.follows_teacher())
     distillation_.emplace(network_, std::move(teacher), options_.layer_weight > 0);
   if (options_.average_share > 0) {
     for (const Tensor& parameter : parameters(network_))

@@ -47,6 +47,9 @@ struct TrainOptions {
   double average_share = 0;  ///< the result is the mean of the parameters over this last share of all steps
                              ///< (Izmailov et al. 2018)
   std::optional<data::Augmentation> augmentation;  ///< empty: the data set's default
+
+  /// Whether the loss follows a float network; without one such a loss is that of the labels alone.
+  bool follows_teacher() const noexcept { return distill_weight > 0 || layer_weight > 0; }
 };
 
 /// Learning rate at `epoch` (fractional), by warm-up and cosine annealing with warm restarts.
